@@ -1,0 +1,143 @@
+"""Every error of objstore, as one tree split by whose fault it is and what the caller may do.
+
+ObjstoreError
+├── InvalidRequest        the caller's input is wrong; sending it again cannot help
+│   ├── ConfigError       a configuration file, flag or environment variable is wrong
+│   ├── BadDigest         the body does not match the checksum that came with it
+│   └── IncompleteBody    fewer bytes arrived than were announced
+├── NotFound
+│   ├── NoSuchBucket · NoSuchKey · NoSuchUpload
+├── Conflict              true now, may be false later: a decision of the state itself
+│   ├── PreconditionFailed · BucketAlreadyExists · BucketNotEmpty
+│   └── InvalidPart · InvalidPartOrder · PartTooSmall
+├── Unavailable           try again later; nothing is known to be wrong with the request
+│   ├── Unreachable       no connection, or it broke before the answer (outcome unknown)
+│   ├── DeadlineExceeded  no answer in time (outcome unknown)
+│   ├── QuorumLost        too few replicas or shards answer
+│   ├── StaleEpoch        the other side knows a newer layout; refresh the map and start over
+│   ├── Overloaded        a bounded queue is full
+│   └── InsufficientStorage  a disk (or the cluster) is full
+├── Corrupt               stored or received bytes do not match their checksum or their name
+│   └── WireError         a frame breaks the protocol; the connection ends
+└── Fatal                 this process must stop (EIO on fsync, foreign data folder)
+
+Operating errors are never asserted and assertion errors are never caught: an assertion is a bug.
+The S3 codes for these are mapped in one place, `gateway/s3/errors.py`. `CODES` names the classes that
+may cross the wire.
+"""
+
+from __future__ import annotations
+
+
+class ObjstoreError(Exception):
+    """Base of all; `str(e)` is one sentence: what happened, why, what to do."""
+
+
+class InvalidRequest(ObjstoreError):
+    pass
+
+
+class ConfigError(InvalidRequest):
+    pass
+
+
+class BadDigest(InvalidRequest):
+    pass
+
+
+class IncompleteBody(InvalidRequest):
+    pass
+
+
+class NotFound(ObjstoreError):
+    pass
+
+
+class NoSuchBucket(NotFound):
+    pass
+
+
+class NoSuchKey(NotFound):
+    pass
+
+
+class NoSuchUpload(NotFound):
+    pass
+
+
+class Conflict(ObjstoreError):
+    pass
+
+
+class PreconditionFailed(Conflict):
+    pass
+
+
+class BucketAlreadyExists(Conflict):
+    pass
+
+
+class BucketNotEmpty(Conflict):
+    pass
+
+
+class InvalidPart(Conflict):
+    pass
+
+
+class InvalidPartOrder(Conflict):
+    pass
+
+
+class PartTooSmall(Conflict):
+    pass
+
+
+class Unavailable(ObjstoreError):
+    pass
+
+
+class Unreachable(Unavailable):
+    pass
+
+
+class DeadlineExceeded(Unavailable):
+    pass
+
+
+class QuorumLost(Unavailable):
+    pass
+
+
+class StaleEpoch(Unavailable):
+    pass
+
+
+class Overloaded(Unavailable):
+    pass
+
+
+class InsufficientStorage(Unavailable):
+    pass
+
+
+class Corrupt(ObjstoreError):
+    pass
+
+
+class WireError(Corrupt):
+    pass
+
+
+class Fatal(ObjstoreError):
+    pass
+
+
+def _tree(cls: type[ObjstoreError]) -> dict[str, type[ObjstoreError]]:
+    found = {cls.__name__: cls}
+    for child in cls.__subclasses__():
+        found.update(_tree(child))
+    return found
+
+
+CODES: dict[str, type[ObjstoreError]] = _tree(ObjstoreError)

@@ -1,0 +1,177 @@
+"""What the registers hold: object keys, buckets, uploads, parts; and the short entry that a list shows.
+
+Each register value has three parts (`Value`): `listing`, the entry for ordered scans (absent when the key is
+not visible); `state`, the encoded `Register`; `data`, the inline bytes of a small object. Acceptors keep them
+as opaque bytes. Spaces keep the kinds of registers of a bucket apart, each in byte order of its names.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple, TypeVar
+
+import msgspec
+
+from objstore.model.clock import ZERO, Ballot
+from objstore.model.ids import BlobId, BucketId
+from objstore.model.manifest import BlobRef
+
+
+class Space(IntEnum):
+    OBJECT = 1  # name = object key
+    UPLOAD = 2  # name = object key + NUL + upload id (16 bytes)
+    PART = 3  # name = upload id (16 bytes) + part number (2 bytes, big endian)
+    BUCKET = 4  # in the system bucket only; name = bucket name
+
+
+class RegisterKey(NamedTuple):
+    """`shard_by` is hashed to choose the metadata shard; `name` orders the register within it."""
+
+    bucket: BucketId
+    space: Space
+    name: bytes
+
+    def pack(self) -> bytes:
+        """bucket (16 bytes), space (1 byte), name: sorts by bucket, space, name."""
+        return self.bucket + bytes((self.space,)) + self.name
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> RegisterKey:
+        return cls(BucketId(bytes(raw[:16])), Space(raw[16]), bytes(raw[17:]))
+
+
+def upload_name(key: bytes, upload_id: bytes) -> bytes:
+    """Uploads of one key follow each other by creation time (upload ids are UUIDv7).
+
+    NUL cannot be told from a key's own NUL bytes by looking from the left; from the right it can: the id
+    has 16 bytes. Keys that contain NUL sort slightly out of place among uploads, and nowhere else.
+    """
+    return key + b"\x00" + upload_id
+
+
+def split_upload_name(name: bytes) -> tuple[bytes, bytes]:
+    return name[:-17], name[-16:]
+
+
+def part_name(upload_id: bytes, number: int) -> bytes:
+    return upload_id + number.to_bytes(2, "big")
+
+
+class Value(NamedTuple):
+    """The value of a register, as acceptors keep it. `state == b""` means: never written."""
+
+    listing: bytes  # b"" = not visible in scans
+    state: bytes
+    data: bytes
+
+
+ABSENT = Value(b"", b"", b"")
+
+
+class OpRecord(msgspec.Struct, frozen=True, array_like=True):
+    """A retry of the same operation finds its result here instead of applying twice."""
+
+    op: bytes  # OpId
+    ballot_time: int  # of the round that applied it
+    result: bytes  # msgpack of the operation's result
+
+
+class Register(msgspec.Struct, frozen=True, array_like=True):
+    """Encoded into Value.state. `body` is the msgpack of one of the records below, or b"" (tombstone)."""
+
+    body: bytes
+    ops: tuple[OpRecord, ...] = ()
+    ops_floor: int = 0  # highest ballot time among operations no longer in `ops`
+
+
+class ObjectVersion(msgspec.Struct, frozen=True, array_like=True):
+    version_id: bytes  # UUIDv7
+    size: int
+    etag: str  # as shown, without quotes
+    modified_ms: int
+    headers: dict[str, str]  # lower case: content-type, cache-control, x-amz-meta-*, x-amz-checksum-*, ...
+    blobs: tuple[BlobRef, ...]  # () = the bytes are in Value.data
+    parts: tuple[int, ...] = ()  # sizes of the parts of a multipart object, else ()
+    upload_id: bytes = b""  # the multipart upload that made it: Complete answers a repeat from this
+
+
+class Retired(msgspec.Struct, frozen=True, array_like=True):
+    """A blob that this register no longer refers to: positive proof that its fragments are garbage."""
+
+    blob: BlobRef
+    at_ms: int
+
+
+class KeyState(msgspec.Struct, frozen=True, array_like=True):
+    """An object key: versions newest first (one, until versioning), and what may be collected."""
+
+    versions: tuple[ObjectVersion, ...] = ()
+    retired: tuple[Retired, ...] = ()
+    abandoned: tuple[BlobId, ...] = ()  # never committed, declared dead: a late commit of these is refused
+
+
+class BucketState(msgspec.Struct, frozen=True, array_like=True):
+    id: BucketId
+    created_ms: int
+    shards: int
+    deleting: bool = False  # DeleteBucket is looking whether it is empty; writers must ask again
+
+
+class UploadState(msgspec.Struct, frozen=True, array_like=True):
+    """open -> completing (parts fixed) -> completed, or open -> aborted."""
+
+    key: bytes
+    created_ms: int
+    headers: dict[str, str]
+    status: str = "open"  # open | completing | completed | aborted
+    blobs: tuple[BlobRef, ...] = ()  # the chosen parts, once completing
+    parts: tuple[int, ...] = ()
+    etag: str = ""
+    result_version: bytes = b""
+
+
+class PartState(msgspec.Struct, frozen=True, array_like=True):
+    number: int
+    size: int
+    etag: str
+    modified_ms: int
+    headers: dict[str, str]  # checksums
+    blobs: tuple[BlobRef, ...]
+    retired: tuple[Retired, ...] = ()  # collected only once the upload has ended
+
+
+class ListEntry(msgspec.Struct, frozen=True, array_like=True):
+    """What a list shows of a visible key; small, kept apart from the state."""
+
+    size: int
+    etag: str
+    modified_ms: int
+    extra: str = ""  # checksum algorithm of an object; unused elsewhere
+
+
+T = TypeVar("T")
+
+_encoder = msgspec.msgpack.Encoder()
+_decoders: dict[type, msgspec.msgpack.Decoder[object]] = {
+    kind: msgspec.msgpack.Decoder(kind) for kind in (Register, KeyState, BucketState, UploadState, PartState, ListEntry)
+}
+
+
+def encode(record: msgspec.Struct) -> bytes:
+    return _encoder.encode(record)
+
+
+def decode(raw: bytes, kind: type[T]) -> T:
+    """The inverse of `encode`; raises msgspec.DecodeError on bytes that are not of that kind."""
+    return _decoders[kind].decode(raw)  # type: ignore[return-value]
+
+
+class ScanRecord(NamedTuple):
+    """One register as an acceptor reports it in a scan."""
+
+    name: bytes
+    accepted: Ballot
+    listing: bytes
+    state: bytes = b""
+    data: bytes = b""
+    promised: Ballot = ZERO
