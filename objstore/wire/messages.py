@@ -182,7 +182,10 @@ class RegDigested(_Message, frozen=True):
 
 
 class RegDrop(_Message, frozen=True):
-    """Forget all registers of these partitions, after fencing them at `tag`: this node is not an owner any more."""
+    """Where the fence is below `tag`: raise it and forget all registers of the partition; elsewhere no effect.
+
+    Sent to a node that stopped being an owner, and to one that is about to become one: what an acceptor
+    accepted before it left must never be reported again (INV-6)."""
 
     partitions: Annotated[list[Partition], Meta(max_length=1 << limits.PARTITION_BITS_MAX)]
     tag: Count
@@ -211,7 +214,7 @@ class FragOpened(_Message, frozen=True):
 
 
 class FragWrite(_Message, frozen=True):
-    """The next bytes of a stream (payload); in order per stream."""
+    """The next bytes of a stream (payload), in order: first the whole header alone, then whole sealed cells."""
 
     stream: Count
     offset: Count
@@ -227,9 +230,15 @@ class FragAbort(_Message, frozen=True):
     stream: Count
 
 
+class FragHead(_Message, frozen=True):
+    """The encoded header of the stored envelope as payload of an Ok; NotFound when not held."""
+
+    fragment: Fragment
+
+
 class FragRead(_Message, frozen=True):
-    """Bytes [offset, offset+length) of the stored envelope as payload of an Ok; NotFound when not held.
-    length 0 = to its end (at most RPC_PAYLOAD_BYTES_MAX). Not verified here: the reader does (P4)."""
+    """Bytes [offset, offset+length) of the sealed cells (offset 0 = first byte after the header) as payload of
+    an Ok; NotFound when not held. Not verified here: the reader does (P4)."""
 
     fragment: Fragment
     offset: Count
@@ -371,6 +380,7 @@ Request: TypeAlias = (
     | FragWrite
     | FragCommit
     | FragAbort
+    | FragHead
     | FragRead
     | FragLocate
     | FragList
