@@ -1,0 +1,350 @@
+"""Multipart uploads: one register per upload, one per part, and one change on the object's key to complete.
+
+Parts never contend with each other. The upload's register decides how it ends: `open` becomes `completing`
+with the chosen parts fixed inside, or `aborted`; whoever finds `completing` can finish it (INV-9). Blobs of
+parts are collected only after the upload has ended, so a part that is uploaded again never takes away bytes
+that a concurrent Complete has chosen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from itertools import pairwise
+
+from objstore.engine.buckets import Buckets
+from objstore.engine.listing import BucketScan, scan_all
+from objstore.engine.objects import Objects, after_prefix, info_of
+from objstore.engine.peers import Peers
+from objstore.engine.registers import Registers
+from objstore.engine.types import (
+    ALWAYS,
+    ObjectInfo,
+    PartInfo,
+    PartPage,
+    UploadEntry,
+    UploadPage,
+    WriteCondition,
+)
+from objstore.engine.writing import BlobWriter
+from objstore.model import limits
+from objstore.model.errors import (
+    Conflict,
+    InvalidPart,
+    InvalidPartOrder,
+    NoSuchUpload,
+    NotFound,
+    PartTooSmall,
+    Unavailable,
+)
+from objstore.model.ids import BucketId, uuid7
+from objstore.model.records import (
+    KeyState,
+    ListEntry,
+    ObjectVersion,
+    PartState,
+    RegisterKey,
+    Retired,
+    Space,
+    UploadState,
+    decode,
+    encode,
+    part_name,
+    split_upload_name,
+    upload_name,
+)
+from objstore.ports import Buffer, Clock, Random
+from objstore.register.change import Outcome, body_of
+
+
+class Multipart:
+    def __init__(
+        self,
+        peers: Peers,
+        registers: Registers,
+        buckets: Buckets,
+        objects: Objects,
+        writer: BlobWriter,
+        clock: Clock,
+        random: Random,
+    ) -> None:
+        self._peers = peers
+        self._registers = registers
+        self._buckets = buckets
+        self._objects = objects
+        self._writer = writer
+        self._clock = clock
+        self._random = random
+
+    async def create(self, bucket_name: str, key: str, headers: dict[str, str]) -> str:
+        bucket = await self._buckets.get(bucket_name, fresh=True)
+        now = self._clock.wall_ms()
+        upload = uuid7(now, self._random.bytes(10))
+        state = UploadState(key.encode(), now, headers)
+        new = Outcome(b"", encode(state), encode(ListEntry(0, "", now)))
+        await self._registers.change(_upload_key(bucket.id, key, upload), lambda _: new)
+        return upload.hex()
+
+    async def put_part(
+        self,
+        bucket_name: str,
+        key: str,
+        upload_id: str,
+        number: int,
+        body: AsyncIterator[Buffer],
+        size: int,
+        *,
+        content_md5: bytes | None = None,
+        finish: Callable[[], dict[str, str]] | None = None,
+    ) -> PartInfo:
+        bucket = await self._buckets.get(bucket_name)
+        upload = _parse_id(upload_id)
+        await self._open_upload(bucket.id, key, upload)
+        about = {"upload-id": upload_id, "part-number": str(number)}
+        stored = await self._objects.store(bucket, bucket_name, key, body, size, about, content_md5, inline=False)
+        try:
+            headers = finish() if finish is not None else {}
+            now = self._clock.wall_ms()
+            part = PartState(number, size, stored.md5.hex(), now, headers, stored.blobs)
+            await self._registers.change(_part_key(bucket.id, upload, number), _replace_part(part))
+        except Unavailable:
+            raise
+        except BaseException:
+            self._writer.discard(stored.blobs)
+            raise
+        await self._open_upload(bucket.id, key, upload)  # ended meanwhile: the part does not count
+        return PartInfo(number, size, part.etag, now, headers)
+
+    async def list_parts(
+        self, bucket_name: str, key: str, upload_id: str, *, after: int = 0, limit: int = limits.LIST_PAGE_MAX
+    ) -> PartPage:
+        bucket = await self._buckets.get(bucket_name)
+        upload = _parse_id(upload_id)
+        state = await self._open_upload(bucket.id, key, upload)
+        parts = await self._parts(bucket.id, upload, after, limit + 1)
+        shown = [PartInfo(p.number, p.size, p.etag, p.modified_ms, p.headers) for p in parts[:limit]]
+        truncated = len(parts) > limit and limit > 0
+        return PartPage(state.headers, shown, truncated, shown[-1].number if shown else after)
+
+    async def list_uploads(
+        self,
+        bucket_name: str,
+        *,
+        prefix: str = "",
+        delimiter: str = "",
+        after_key: str = "",
+        after_upload: str = "",
+        limit: int = limits.LIST_PAGE_MAX,
+    ) -> UploadPage:
+        """Open uploads by key, then creation. after_key alone: keys above it; with after_upload: also later
+        uploads of that key. A common prefix counts as a key."""
+        bucket = await self._buckets.get(bucket_name, fresh=True)
+        lead, cut = prefix.encode(), delimiter.encode()
+        start = lead
+        if after_key:
+            name = after_key.encode()
+            if after_upload:
+                start = max(lead, upload_name(name, _parse_id(after_upload)) + b"\x00")
+            elif cut and name.endswith(cut) and name.startswith(lead):
+                start = after_prefix(name) or name
+            else:
+                start = max(lead, name + b"\x01")
+        scan = BucketScan(
+            self._registers, self._peers, bucket.id, Space.UPLOAD, start=start, end=after_prefix(lead), expect=limit + 1
+        )
+        page = UploadPage([], [], False, "", "")
+        last = ("", "")
+        while (pair := await scan.next()) is not None:
+            if len(page.uploads) + len(page.prefixes) >= limit:
+                return UploadPage(page.uploads, page.prefixes, limit > 0, *last)
+            raw_key, upload = split_upload_name(pair[0])
+            at = raw_key.find(cut, len(lead)) if cut else -1
+            if at >= 0:
+                common = raw_key[: at + len(cut)]
+                last = (common.decode(), "")
+                page.prefixes.append(last[0])
+                scan.skip_to(after_prefix(common))
+            else:
+                last = (raw_key.decode(), upload.hex())
+                page.uploads.append(UploadEntry(*last, decode(pair[1], ListEntry).modified_ms))
+        return page
+
+    async def complete(
+        self,
+        bucket_name: str,
+        key: str,
+        upload_id: str,
+        parts: Sequence[tuple[int, str]],
+        *,
+        condition: WriteCondition = ALWAYS,
+        headers: dict[str, str] | None = None,
+    ) -> ObjectInfo:
+        """Join the named (part number, ETag) pairs. A repeat after success gives the same answer."""
+        bucket = await self._buckets.get(bucket_name)
+        upload = _parse_id(upload_id)
+        state = await self._upload(bucket.id, key, upload)
+        if state.status == "open":
+            state = await self._choose(bucket.id, key, upload, parts, headers or {})
+        if state.status == "aborted":
+            raise _no_upload(upload_id)
+        size = sum(state.parts)
+        version = self._objects.new_version(
+            size, state.etag, state.headers, state.blobs, parts=state.parts, upload_id=upload
+        )
+        if state.status == "completing":
+            # the operation id is the upload's: whoever finishes it, it is applied once
+            try:
+                await self._objects.commit(bucket_name, bucket.id, key, version, b"", condition, op=upload)
+            except (NotFound, Conflict):
+                await self._end(bucket.id, key, upload, ("completing",), "open")
+                raise
+            await self._end(bucket.id, key, upload, ("open", "completing"), "completed")
+        return await self._result(bucket_name, bucket.id, key, upload, version)
+
+    async def _result(
+        self, bucket_name: str, bucket: BucketId, key: str, upload: bytes, made: ObjectVersion
+    ) -> ObjectInfo:
+        """The version that this upload made, as it stands in the register if it is still current."""
+        body = body_of(await self._registers.read(RegisterKey(bucket, Space.OBJECT, key.encode())))
+        for version in decode(body, KeyState).versions if body else ():
+            if version.upload_id == upload:
+                return info_of(bucket_name, key, version, b"")
+        return info_of(bucket_name, key, made, b"")
+
+    async def _choose(
+        self, bucket: BucketId, key: str, upload: bytes, named: Sequence[tuple[int, str]], headers: dict[str, str]
+    ) -> UploadState:
+        """Fix the parts in the upload's register: open -> completing."""
+        if not named:
+            raise InvalidPart("CompleteMultipartUpload names no part")
+        numbers = [number for number, _ in named]
+        if any(b <= a for a, b in pairwise(numbers)):
+            raise InvalidPartOrder("part numbers must rise")
+        stored = {part.number: part for part in await self._parts(bucket, upload, 0, limits.PARTS_MAX)}
+        chosen: list[PartState] = []
+        for number, etag in named:
+            part = stored.get(number)
+            if part is None or part.etag != etag.strip('"'):
+                raise InvalidPart(
+                    f"part {number} was not uploaded with ETag {etag}; list the parts to see what is there"
+                )
+            chosen.append(part)
+        for part in chosen[:-1]:
+            if part.size < limits.PART_SIZE_MIN:
+                raise PartTooSmall(f"part {part.number} has {part.size} bytes; all but the last need 5 MiB")
+        digest = hashlib.md5(b"".join(bytes.fromhex(p.etag) for p in chosen), usedforsecurity=False)
+        etag = f"{digest.hexdigest()}-{len(chosen)}"
+
+        def change(body: bytes) -> Outcome:
+            if not body:
+                raise _no_upload(upload.hex())
+            state = decode(body, UploadState)
+            if state.status != "open":
+                return Outcome()
+            fixed = UploadState(
+                state.key,
+                state.created_ms,
+                {**state.headers, **headers},
+                "completing",
+                tuple(blob for part in chosen for blob in part.blobs),
+                tuple(part.size for part in chosen),
+                etag,
+            )
+            return Outcome(b"", encode(fixed), encode(ListEntry(0, "", state.created_ms)))
+
+        await self._registers.change(_upload_key(bucket, key, upload), change)
+        return await self._upload(bucket, key, upload)
+
+    async def abort(self, bucket_name: str, key: str, upload_id: str) -> None:
+        bucket = await self._buckets.get(bucket_name)
+        upload = _parse_id(upload_id)
+        await self._open_upload(bucket.id, key, upload)
+        await self._end(bucket.id, key, upload, ("open",), "aborted")
+
+    async def _end(self, bucket: BucketId, key: str, upload: bytes, was: tuple[str, ...], becomes: str) -> None:
+        """Move the upload from one status to another; an ended upload is not listed any more."""
+
+        def change(body: bytes) -> Outcome:
+            if not body:
+                raise _no_upload(upload.hex())
+            s = decode(body, UploadState)
+            if s.status not in was:
+                return Outcome()
+            kept = becomes in ("completing", "completed")
+            new = UploadState(
+                s.key,
+                s.created_ms,
+                s.headers,
+                becomes,
+                s.blobs if kept else (),
+                s.parts if kept else (),
+                s.etag if kept else "",
+            )
+            listing = encode(ListEntry(0, "", s.created_ms)) if becomes == "open" else b""
+            return Outcome(b"", encode(new), listing)
+
+        await self._registers.change(_upload_key(bucket, key, upload), change)
+
+    async def _upload(self, bucket: BucketId, key: str, upload: bytes) -> UploadState:
+        body = body_of(await self._registers.read(_upload_key(bucket, key, upload)))
+        if not body:
+            raise _no_upload(upload.hex())
+        return decode(body, UploadState)
+
+    async def _open_upload(self, bucket: BucketId, key: str, upload: bytes) -> UploadState:
+        state = await self._upload(bucket, key, upload)
+        if state.status != "open":
+            raise _no_upload(upload.hex())
+        return state
+
+    async def _parts(self, bucket: BucketId, upload: bytes, after: int, limit: int) -> list[PartState]:
+        if limit <= 0 or after >= 0xFFFF:
+            return []
+        found = await scan_all(
+            self._registers,
+            self._peers,
+            bucket,
+            Space.PART,
+            start=part_name(upload, after + 1),
+            end=after_prefix(upload),
+            limit=limit,
+        )
+        parts: list[PartState] = []
+        for i in range(0, len(found), 64):
+            reads = (self._registers.read(RegisterKey(bucket, Space.PART, name)) for name, _ in found[i : i + 64])
+            bodies = [body_of(value) for value in await asyncio.gather(*reads)]
+            parts += [decode(body, PartState) for body in bodies if body]
+        return parts
+
+
+def _replace_part(part: PartState) -> Callable[[bytes], Outcome]:
+    def change(body: bytes) -> Outcome:
+        old = decode(body, PartState) if body else None
+        retired = (*old.retired, *(Retired(blob, part.modified_ms) for blob in old.blobs)) if old else ()
+        new = PartState(part.number, part.size, part.etag, part.modified_ms, part.headers, part.blobs, retired)
+        return Outcome(b"", encode(new), encode(ListEntry(part.size, part.etag, part.modified_ms)))
+
+    return change
+
+
+def _upload_key(bucket: BucketId, key: str, upload: bytes) -> RegisterKey:
+    return RegisterKey(bucket, Space.UPLOAD, upload_name(key.encode(), upload))
+
+
+def _part_key(bucket: BucketId, upload: bytes, number: int) -> RegisterKey:
+    return RegisterKey(bucket, Space.PART, part_name(upload, number))
+
+
+def _no_upload(upload_id: str) -> NoSuchUpload:
+    return NoSuchUpload(f"there is no open multipart upload {upload_id}; it was completed, aborted or never made")
+
+
+def _parse_id(upload_id: str) -> bytes:
+    try:
+        raw = bytes.fromhex(upload_id)
+    except ValueError:
+        raise _no_upload(upload_id) from None
+    if len(raw) != 16:
+        raise _no_upload(upload_id)
+    return raw

@@ -1,0 +1,171 @@
+"""Shell around the pure rounds of objstore/register: sends, waits, backs off, gives up in time.
+
+Every operation ends within OPERATION_TIMEOUT_S: with its result, with the refusal of a condition at a value
+that is known to be chosen, or with Unavailable. A lost race is retried, never reported as a condition (P2).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TypeAlias
+
+from objstore.engine.peers import Peers
+from objstore.model import limits
+from objstore.model.clock import Ballot, BallotClock
+from objstore.model.errors import InsufficientStorage, ObjstoreError, QuorumLost
+from objstore.model.records import RegisterKey, Value
+from objstore.ports import Clock, Random
+from objstore.register.change import Change, Decision, apply
+from objstore.register.proposer import Done, ReadRound, Retry, Send, Target, WriteRound
+from objstore.register.quorum import members
+
+HEDGE_S = 0.05  # a read asks the rest of the replicas when a majority takes longer
+BACKOFF_S = 0.004  # mean first pause after a lost race, doubled per loss
+BACKOFF_MAX_S = 0.25
+LOST_PAUSE_S = 0.1  # before another look for a majority
+
+Decide: TypeAlias = Callable[[Value, Ballot, int | None], Decision]
+"""(highest value, this round's ballot, ballot time of the operation's first accept) -> Decision"""
+
+
+class Registers:
+    def __init__(self, peers: Peers, clock: Clock, random: Random) -> None:
+        self._peers = peers
+        self._clock = clock
+        self._random = random
+        self._ballots = BallotClock(int.from_bytes(random.bytes(8), "big") | 1)
+        self._calls: set[asyncio.Task[None]] = set()  # stragglers finish by themselves
+
+    async def read(self, key: RegisterKey, *, with_data: bool = False) -> Value:
+        """The value as chosen at some moment between call and return (linearizable).
+
+        Without `with_data` the result's data may be empty. Raises QuorumLost when no majority answers in time.
+        """
+        deadline = self._clock.monotonic() + limits.OPERATION_TIMEOUT_S
+        attempt = 0
+        while True:
+            target = self._target(key)
+            up = [self._peers.is_up(node) for node in members(target.sets)]
+            machine = ReadRound(target, with_data=with_data, preferred=up)
+            outcome = await self._run(machine, deadline)
+            if isinstance(outcome, Done):
+                return outcome.value
+            if outcome is Retry.CONTENDED:
+                # a writer is between its rounds: settle it by writing again what is there
+                done = await self._write(key, lambda value, *_: Decision(value, keep_data=True), deadline)
+                return done.value
+            attempt += 1
+            await self._pause(outcome, attempt, deadline, key)
+
+    async def change(self, key: RegisterKey, change: Change, *, op: bytes | None = None) -> bytes:
+        """Apply `change` exactly once; returns its result. `op`: 16 bytes, the same for all retries.
+
+        Raises what `change` raised (at a chosen value), InsufficientStorage when the replicas are full, or
+        QuorumLost: then it may or may not have happened.
+        """
+        op = op or self._random.bytes(16)
+        done = await self._write(
+            key,
+            lambda value, ballot, first_accept: apply(value, change, op, ballot, first_accept),
+            self._clock.monotonic() + limits.OPERATION_TIMEOUT_S,
+        )
+        if done.error is not None:
+            raise done.error
+        return done.result
+
+    async def _write(self, key: RegisterKey, decide: Decide, deadline: float) -> Done:
+        first_accept: int | None = None
+        attempt = 0
+        while True:
+            ballot = self._ballots.next(self._clock.wall_ms())
+            decision = partial(_swap, decide, ballot, first_accept)
+            machine = WriteRound(self._target(key), ballot, decision, first=first_accept is None)
+            outcome = await self._run(machine, deadline)
+            self._ballots.observe(machine.highest)
+            if machine.accept_sent and first_accept is None:
+                first_accept = ballot.time
+            if isinstance(outcome, Done):
+                return outcome
+            if outcome is Retry.UNKNOWN:
+                raise QuorumLost(
+                    "this write was overtaken by many others and its outcome is unknown; look, then repeat"
+                )
+            attempt += 1
+            await self._pause(outcome, attempt, deadline, key)
+
+    def _target(self, key: RegisterKey) -> Target:
+        topology = self._peers.topology
+        partition = topology.partition_of_register(key)
+        view = topology.meta_view(partition)
+        return Target(key.pack(), partition, view.tag, view.sets)
+
+    async def _pause(self, why: Retry, attempt: int, deadline: float, key: RegisterKey) -> None:
+        """Wait before another attempt, or raise when the deadline is too near."""
+        pause = LOST_PAUSE_S
+        if why is Retry.STALE:
+            await self._peers.refresh()
+            pause = BACKOFF_S
+        elif why is Retry.CONTENDED:
+            pause = min(BACKOFF_S * 2**attempt, BACKOFF_MAX_S) * self._random.uniform(0.0, 2.0)
+        if self._clock.monotonic() + pause >= deadline:
+            raise QuorumLost(self._why_lost(why, key))
+        await asyncio.sleep(pause)
+
+    def _why_lost(self, why: Retry, key: RegisterKey) -> str:
+        topology = self._peers.topology
+        owners = members(topology.meta_view(topology.partition_of_register(key)).sets)
+        missing = [topology.node(node).name for node in owners if not self._peers.is_up(node)]
+        tail = f"; not answering: {', '.join(missing)}" if missing else ""
+        return f"no majority of the key's replicas agreed in {limits.OPERATION_TIMEOUT_S:g} s ({why.value}){tail}"
+
+    async def _run(self, machine: ReadRound | WriteRound, deadline: float) -> Done | Retry:
+        """Drive one round to its outcome. Calls that are still out when it ends run on in the background."""
+        loop = asyncio.get_running_loop()
+        finished: asyncio.Future[None] = loop.create_future()
+        full: InsufficientStorage | None = None
+
+        def advance(sends: Iterable[Send]) -> None:
+            for send in sends:
+                task = loop.create_task(one(send))
+                self._calls.add(task)
+                task.add_done_callback(ended)
+            if machine.outcome is not None and not finished.done():
+                finished.set_result(None)
+
+        async def one(send: Send) -> None:
+            nonlocal full
+            try:
+                reply, payload = await self._peers.call(send.node, send.request, send.payload)
+            except ObjstoreError as error:
+                full = error if isinstance(error, InsufficientStorage) else full
+                advance(machine.fail(send.node))
+            else:
+                advance(machine.receive(send.node, reply, payload))
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._calls.discard(task)
+            if not task.cancelled() and (bug := task.exception()) is not None and not finished.done():
+                finished.set_exception(bug)
+
+        advance(machine.start())
+        if isinstance(machine, ReadRound):
+            await asyncio.wait((finished,), timeout=HEDGE_S)
+            if machine.outcome is None:
+                advance(machine.more())
+        await asyncio.wait((finished,), timeout=max(0.0, deadline - self._clock.monotonic()))
+        if finished.done():
+            finished.result()  # raises if a round broke
+        if machine.outcome is Retry.LOST and full is not None:
+            raise full
+        return machine.outcome if machine.outcome is not None else Retry.LOST
+
+    async def close(self) -> None:
+        for task in tuple(self._calls):
+            task.cancel()
+        await asyncio.gather(*self._calls, return_exceptions=True)
+
+
+def _swap(decide: Decide, ballot: Ballot, first_accept: int | None, value: Value) -> Decision:
+    return decide(value, ballot, first_accept)

@@ -1,0 +1,98 @@
+"""What the engine takes and gives: plain values, no behaviour. Sizes in bytes, times in Unix milliseconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from objstore.model.ids import BucketId
+from objstore.model.manifest import BlobRef
+
+
+@dataclass(frozen=True, slots=True)
+class WriteCondition:
+    """Decided inside the register's change function, never before it.
+
+    if_match: "*" (must exist) or one or more ETags without quotes, separated by ",".
+    if_none_match: "*" (must not exist) or ETags that must not be the current one.
+    """
+
+    if_match: str | None = None
+    if_none_match: str | None = None
+
+
+ALWAYS = WriteCondition()
+
+
+@dataclass(frozen=True, slots=True)
+class BucketInfo:
+    name: str
+    id: BucketId
+    created_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One version of an object, with what is needed to read it."""
+
+    bucket: str
+    key: str
+    version_id: str  # 32 hex digits
+    size: int
+    etag: str  # without quotes
+    modified_ms: int
+    headers: dict[str, str]  # lower case names
+    parts: tuple[int, ...] = ()  # sizes of the parts of a multipart object, else ()
+    blobs: tuple[BlobRef, ...] = field(default=(), repr=False)
+    data: bytes = field(default=b"", repr=False)  # the body of an inline object
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectEntry:
+    key: str
+    size: int
+    etag: str
+    modified_ms: int
+    extra: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectPage:
+    """`next_after`: the `after` of the following page (a key, or a common prefix); "" when not truncated."""
+
+    entries: list[ObjectEntry]
+    prefixes: list[str]
+    truncated: bool
+    next_after: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartInfo:
+    number: int
+    size: int
+    etag: str
+    modified_ms: int
+    headers: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class PartPage:
+    headers: dict[str, str]  # of the upload
+    parts: list[PartInfo]
+    truncated: bool
+    next_after: int
+
+
+@dataclass(frozen=True, slots=True)
+class UploadEntry:
+    key: str
+    upload_id: str
+    created_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class UploadPage:
+    uploads: list[UploadEntry]
+    prefixes: list[str]
+    truncated: bool
+    next_key: str
+    next_upload: str

@@ -1,0 +1,418 @@
+"""Writing a blob: body -> segments -> stripes -> shards on distinct nodes, with bounded memory.
+
+Nothing here makes anything visible: the caller commits the returned BlobRef in a register, or not at all.
+A segment counts as stored when at least k+1 shards are durable; all k+m of them whenever enough nodes live.
+Shards that found no node are listed in `BlobRef.absent`: the repair debt, committed with the object (INV-5).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from objstore.codec.envelope import EnvelopeHeader, encode_header, envelope_length, seal, shape_of
+from objstore.codec.erasure import Codec, get_codec
+from objstore.codec.stripes import SegmentShape, pad, split_stripe
+from objstore.engine.peers import Peers
+from objstore.engine.placing import Placer
+from objstore.engine.reading import BlobReader, SegmentSource
+from objstore.model import limits
+from objstore.model.errors import IncompleteBody, InsufficientStorage, ObjstoreError, QuorumLost
+from objstore.model.ids import BlobId, NodeId
+from objstore.model.manifest import BlobRef, FragmentId
+from objstore.ports import Buffer
+from objstore.wire.messages import FragAbort, FragCommit, FragDelete, FragOpen, FragOpened, FragPut, FragWrite
+
+ONE_SHOT_BYTES_MAX = limits.MIB  # up to here an envelope is kept and sent whole, so that a handoff needs no rebuild
+INLINE_WORK_BYTES_MAX = 64 * limits.KIB  # below this a thread costs more than the hashing and coding itself
+CELLS_QUEUED = 2  # per shard: bounds a request's memory to a few stripes
+PUT_TIMEOUT_S = 4.0
+OPEN_TIMEOUT_S = 2.0
+COMMIT_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class BlobLabel:
+    """What every envelope of the blob says of it, so that the index can be rebuilt from fragments alone (P9)."""
+
+    cluster_id: str
+    bucket: bytes
+    bucket_name: str
+    key: bytes
+    created_ms: int
+    about: dict[str, str]
+
+
+class ExactReader:
+    """Turns an iterator of chunks of any size into reads of exact length."""
+
+    def __init__(self, body: AsyncIterator[Buffer]) -> None:
+        self._body = body
+        self._rest = memoryview(b"")
+        self.taken = 0
+
+    async def read(self, length: int) -> bytearray:
+        """Exactly `length` bytes. IncompleteBody when the body ends before."""
+        out = bytearray(length)
+        filled = 0
+        while filled < length:
+            if not self._rest:
+                chunk = await anext(self._body, None)
+                if chunk is None:
+                    got = self.taken + filled
+                    raise IncompleteBody(f"the body ended after {got} bytes, {length - filled} short of this stripe")
+                self._rest = memoryview(chunk)
+                continue
+            step = min(length - filled, len(self._rest))
+            out[filled : filled + step] = self._rest[:step]
+            self._rest = self._rest[step:]
+            filled += step
+        self.taken += length
+        return out
+
+    async def expect_end(self) -> None:
+        """IncompleteBody when more bytes come. Also runs the checks that a body makes at its end."""
+        while True:
+            if self._rest:
+                raise IncompleteBody(f"the body goes on after the announced {self.taken} bytes")
+            chunk = await anext(self._body, None)
+            if chunk is None:
+                return
+            self._rest = memoryview(chunk)
+
+
+class BlobWriter:
+    """Writes blobs under the newest layout. One per process; keeps no state between calls."""
+
+    def __init__(self, peers: Peers, reader: BlobReader) -> None:
+        self._peers = peers
+        self._reader = reader
+        self._discards: set[asyncio.Task[None]] = set()
+
+    async def write(self, body: ExactReader, size: int, blob: BlobId, label: BlobLabel) -> tuple[BlobRef, bytes]:
+        """Store `size` > 0 bytes; returns the reference to commit and the MD5 digest of the bytes.
+
+        Raises what the body raises, QuorumLost when too few nodes take shards, InsufficientStorage.
+        """
+        topology = self._peers.topology
+        code, codec_name = topology.map.code, topology.map.codec
+        ref = BlobRef(blob, size, codec_name, code.k, code.m, limits.CELL_SIZE, limits.SEGMENT_SIZE)
+        codec = get_codec(codec_name, code.k, code.m)
+        md5 = hashlib.md5(usedforsecurity=False)
+        absent: list[tuple[int, int]] = []
+        for segment in range(ref.segments):
+            writer = SegmentWriter(self._peers, self._reader, ref, segment, codec, label)
+            try:
+                await writer.start()
+                for stripe in range(writer.shape.stripes):
+                    await writer.add(stripe, await body.read(writer.shape.stripe_length(stripe)), md5.update)
+                absent += [(segment, shard) for shard in await writer.finish()]
+            except BaseException:
+                await writer.close()
+                self.discard((ref,))
+                raise
+        if absent:
+            ref = BlobRef(ref.id, size, codec_name, code.k, code.m, ref.cell_size, ref.segment_size, tuple(absent))
+        return ref, md5.digest()
+
+    def discard(self, blobs: tuple[BlobRef, ...]) -> None:
+        """Begin to delete fragments of blobs that were never offered to a register, or finally refused by it.
+
+        Best effort, in the background; what it misses is found as an orphan later."""
+        for ref in blobs:
+            task = asyncio.create_task(self._discard(ref))
+            self._discards.add(task)
+            task.add_done_callback(self._discards.discard)
+
+    async def _discard(self, ref: BlobRef) -> None:
+        topology = self._peers.topology
+        for segment in range(ref.segments):
+            partition = topology.partition_of_blob(ref.id, segment)
+            shards = [FragmentId(ref.id, segment, shard).pack() for shard in range(ref.k + ref.m)]
+            request = FragDelete(partition, b"".join(shards))
+            calls = (self._peers.call(node, request) for node in self._peers.live())
+            await asyncio.gather(*calls, return_exceptions=True)
+
+    async def close(self) -> None:
+        await asyncio.gather(*self._discards, return_exceptions=True)
+
+
+class SegmentWriter:
+    """One segment on its way to its nodes: start, add every stripe in order, finish; close in any case."""
+
+    def __init__(
+        self, peers: Peers, reader: BlobReader, ref: BlobRef, segment: int, codec: Codec, label: BlobLabel
+    ) -> None:
+        topology = peers.topology
+        self._peers = peers
+        self._reader = reader
+        self._ref = ref
+        self._segment = segment
+        self._codec = codec
+        self.partition = topology.partition_of_blob(ref.id, segment)
+        self._headers = [
+            EnvelopeHeader(
+                cluster_id=label.cluster_id,
+                bucket=label.bucket,
+                bucket_name=label.bucket_name,
+                key=label.key,
+                blob=ref.id,
+                blob_size=ref.size,
+                segment=segment,
+                shard=shard,
+                epoch=topology.epoch,
+                codec=ref.codec,
+                k=ref.k,
+                m=ref.m,
+                cell_size=ref.cell_size,
+                segment_length=ref.segment_length(segment),
+                created_ms=label.created_ms,
+                about=label.about,
+            )
+            for shard in range(ref.k + ref.m)
+        ]
+        self.shape: SegmentShape = shape_of(self._headers[0])
+        self._placer = Placer(topology.data_owners(self.partition), topology.handoff(self.partition), peers.is_up)
+        self._sinks: list[_Sink] = []
+        self._stripe: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        for shard, header in enumerate(self._headers):
+            fragment = FragmentId(self._ref.id, self._segment, shard)
+            kind = _OneShot if envelope_length(header) <= ONE_SHOT_BYTES_MAX else _Stream
+            self._sinks.append(kind(self._peers, self._placer, self.partition, fragment, header))
+
+    async def add(self, stripe: int, data: bytearray, digest: Callable[[Buffer], object]) -> None:
+        """Hash, encode and queue one stripe. Returns while it is under way, once the one before is queued."""
+        if self._stripe is not None:
+            await self._stripe
+        self._stripe = asyncio.create_task(self._process(stripe, data, digest))
+
+    async def _process(self, stripe: int, data: bytearray, digest: Callable[[Buffer], object]) -> None:
+        if len(data) <= INLINE_WORK_BYTES_MAX:
+            digest(data)
+            sealed = self._encode(stripe, data)
+        else:
+            loop = asyncio.get_running_loop()
+            hashing = loop.run_in_executor(None, digest, data)
+            try:
+                sealed = await loop.run_in_executor(None, self._encode, stripe, data)
+            finally:
+                await hashing
+        for sink, cell in zip(self._sinks, sealed, strict=True):
+            await sink.put(cell)
+
+    def _encode(self, stripe: int, data: bytearray) -> list[bytes]:
+        cells = split_stripe(data, self.shape, stripe)
+        length = self.shape.coding_length(stripe)
+        parity = self._codec.encode([pad(cell, length) for cell in cells])
+        shards: list[Buffer] = [*cells, *parity]
+        return [
+            b"".join((cell, seal(FragmentId(self._ref.id, self._segment, shard), stripe, cell)))
+            for shard, cell in enumerate(shards)
+        ]
+
+    async def finish(self) -> list[int]:
+        """Make every shard durable; returns those that could not be. Raises when fewer than k+1 are."""
+        if self._stripe is not None:
+            await self._stripe
+        results = await asyncio.gather(*(sink.finish() for sink in self._sinks))
+        absent = [shard for shard, done in enumerate(results) if not done]
+        if absent:
+            absent = await self._rebuild(absent)
+        durable = len(self._sinks) - len(absent)
+        if durable < self._ref.k + 1:
+            for sink in self._sinks:
+                if isinstance(sink.error, InsufficientStorage):
+                    raise sink.error
+            raise QuorumLost(
+                f"{durable} of {len(self._sinks)} shards could be stored, {self._ref.k + 1} are needed; "
+                f"last reason: {next((sink.error for sink in self._sinks if sink.error), 'no node is left')}"
+            )
+        return absent
+
+    async def _rebuild(self, absent: list[int]) -> list[int]:
+        """Streams that broke cannot be sent again from memory: rebuild them from the shards that are durable."""
+        targets = [(shard, node) for shard in absent if (node := self._sinks[shard].stand_in()) is not None]
+        if not targets or len(self._sinks) - len(absent) < self._ref.k:
+            return absent
+        places = {s: sink.node for s, sink in enumerate(self._sinks) if s not in absent and sink.node is not None}
+        done = []
+        for shard, node in targets:
+            source = self._reader.segment(self._ref, self._segment, places)
+            try:
+                await rebuild_shard(self._peers, source, self._headers[shard], self.partition, node)
+            except ObjstoreError as error:
+                self._sinks[shard].error = error
+            else:
+                done.append(shard)
+        return [shard for shard in absent if shard not in done]
+
+    async def close(self) -> None:
+        """Drop whatever is not durable; never raises for a node's failure."""
+        if self._stripe is not None and not self._stripe.done():
+            self._stripe.cancel()
+            await asyncio.gather(self._stripe, return_exceptions=True)
+        for sink in self._sinks:
+            await sink.close()
+
+
+class _Sink:
+    """Where the cells of one shard go. `error` is the last reason why a node did not take it."""
+
+    def __init__(
+        self, peers: Peers, placer: Placer, partition: int, fragment: FragmentId, header: EnvelopeHeader
+    ) -> None:
+        self._peers = peers
+        self._placer = placer
+        self._partition = partition
+        self._fragment = fragment
+        self._header = encode_header(header)
+        self._length = envelope_length(header)
+        self.node: NodeId | None = placer.first(fragment.shard)
+        self.error: ObjstoreError | None = None
+
+    def stand_in(self) -> NodeId | None:
+        """Another node for this shard, after a failure."""
+        return None if self.node is None else self._placer.after_failure(self.node)
+
+    async def put(self, cell: bytes) -> None:
+        raise NotImplementedError
+
+    async def finish(self) -> bool:
+        """True once the shard is durable on `node`."""
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        return None
+
+
+class _OneShot(_Sink):
+    """Keeps the whole small envelope, so that it can be offered to one node after the other."""
+
+    def __init__(
+        self, peers: Peers, placer: Placer, partition: int, fragment: FragmentId, header: EnvelopeHeader
+    ) -> None:
+        super().__init__(peers, placer, partition, fragment, header)
+        self._pieces = [self._header]
+
+    async def put(self, cell: bytes) -> None:
+        self._pieces.append(cell)
+
+    async def finish(self) -> bool:
+        envelope = b"".join(self._pieces)
+        assert len(envelope) == self._length
+        request = FragPut(self._partition, self._fragment.pack())
+        while self.node is not None:
+            try:
+                await self._peers.call(self.node, request, envelope, timeout_s=PUT_TIMEOUT_S)
+            except ObjstoreError as error:
+                self.error = error
+                self.node = self._placer.after_failure(self.node)
+            else:
+                return True
+        return False
+
+
+class _Stream(_Sink):
+    """Sends cells as they come; a node that fails is given up and the shard is rebuilt at the end."""
+
+    def __init__(
+        self, peers: Peers, placer: Placer, partition: int, fragment: FragmentId, header: EnvelopeHeader
+    ) -> None:
+        super().__init__(peers, placer, partition, fragment, header)
+        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue(CELLS_QUEUED)
+        self._stream: int | None = None
+        self._ended = False  # the last cell has been taken from the queue
+        self._pump = asyncio.create_task(self._run())
+
+    async def put(self, cell: bytes) -> None:
+        await self._queue.put(cell)
+
+    async def finish(self) -> bool:
+        await self._queue.put(None)
+        return await self._pump
+
+    async def _run(self) -> bool:
+        try:
+            await self._send_all()
+        except ObjstoreError as error:
+            self.error = error
+        else:
+            return self.node is not None
+        while not self._ended:
+            await self._next()  # given up: let the writer go on without this shard
+        return False
+
+    async def _next(self) -> bytes | None:
+        cell = await self._queue.get()
+        self._ended = cell is None
+        return cell
+
+    async def _send_all(self) -> None:
+        while self.node is not None and self._stream is None:
+            try:
+                self._stream = await self._open(self.node)
+            except ObjstoreError as error:
+                self.error = error
+                self.node = self._placer.after_failure(self.node)
+        offset = len(self._header)
+        while (cell := await self._next()) is not None:
+            if self.node is None or self._stream is None:
+                continue
+            await self._peers.call(self.node, FragWrite(self._stream, offset), cell, timeout_s=PUT_TIMEOUT_S)
+            offset += len(cell)
+        if self.node is not None and self._stream is not None:
+            assert offset == self._length
+            await self._peers.call(self.node, FragCommit(self._stream), timeout_s=COMMIT_TIMEOUT_S)
+            self._stream = None
+
+    async def _open(self, node: NodeId) -> int:
+        request = FragOpen(self._partition, self._fragment.pack(), self._length)
+        reply, _ = await self._peers.call(node, request, timeout_s=OPEN_TIMEOUT_S)
+        assert isinstance(reply, FragOpened), reply
+        await self._peers.call(node, FragWrite(reply.stream, 0), self._header, timeout_s=PUT_TIMEOUT_S)
+        return reply.stream
+
+    async def close(self) -> None:
+        if not self._pump.done():
+            self._pump.cancel()
+            await asyncio.gather(self._pump, return_exceptions=True)
+        if self._stream is not None and self.node is not None and self._peers.is_up(self.node):
+            try:
+                await self._peers.call(self.node, FragAbort(self._stream), timeout_s=OPEN_TIMEOUT_S)
+            except ObjstoreError:
+                return  # the node forgets the stream by itself
+
+
+async def rebuild_shard(
+    peers: Peers, source: SegmentSource, header: EnvelopeHeader, partition: int, target: NodeId
+) -> None:
+    """Make shard `header.shard` from k others and store it durably on `target`. Raises ObjstoreError."""
+    shape = shape_of(header)
+    fragment = FragmentId(BlobId(header.blob), header.segment, header.shard)
+    prefix = encode_header(header)
+    small = envelope_length(header) <= ONE_SHOT_BYTES_MAX
+    pieces: list[bytes] = [prefix]
+    stream: int | None = None
+    offset = len(prefix)
+    if not small:
+        request = FragOpen(partition, fragment.pack(), envelope_length(header))
+        reply, _ = await peers.call(target, request, timeout_s=OPEN_TIMEOUT_S)
+        assert isinstance(reply, FragOpened), reply
+        stream = reply.stream
+        await peers.call(target, FragWrite(stream, 0), prefix, timeout_s=PUT_TIMEOUT_S)
+    for stripe in range(shape.stripes):
+        cell = await source.shard_cell(stripe, header.shard)
+        sealed = b"".join((cell, seal(fragment, stripe, cell)))
+        if stream is None:
+            pieces.append(sealed)
+        else:
+            await peers.call(target, FragWrite(stream, offset), sealed, timeout_s=PUT_TIMEOUT_S)
+            offset += len(sealed)
+    if stream is None:
+        await peers.call(target, FragPut(partition, fragment.pack()), b"".join(pieces), timeout_s=PUT_TIMEOUT_S)
+    else:
+        await peers.call(target, FragCommit(stream), timeout_s=COMMIT_TIMEOUT_S)

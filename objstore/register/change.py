@@ -1,0 +1,83 @@
+"""Applying one operation to the value of a register, exactly once whatever is retried. Pure.
+
+A value carries the results of its recent operations. A proposer that lost its answer runs the same operation
+again under a higher ballot; if the first attempt took effect after all, its result is found here (INV-3).
+Records are pruned by count and age. That is safe for any pruning: `ops_floor` is the highest ballot time that
+was pruned, and an operation whose first accept was sent at or below it no longer knows its fate: UNKNOWN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from objstore.model import limits
+from objstore.model.clock import Ballot
+from objstore.model.errors import Conflict, NotFound
+from objstore.model.records import ABSENT, OpRecord, Register, Value, decode, encode
+
+
+class Outcome(NamedTuple):
+    """What a change function decides. body None: the value stays as it is."""
+
+    result: bytes = b""  # remembered for retries; small
+    body: bytes | None = None  # new body of the Register; b"" is a tombstone
+    listing: bytes = b""
+    data: bytes | None = b""  # new inline data; None: keep
+
+
+Change = Callable[[bytes], Outcome]
+"""(body, b"" if absent) -> Outcome. Raises NotFound or Conflict when the operation is refused by the state.
+Pure and repeatable: it may run several times."""
+
+
+class Decision(NamedTuple):
+    """`value` None: nothing to write, but the value read must be known to be chosen before `result` or
+    `error` may be told. `keep_data`: the inline data of the value read goes into the new value."""
+
+    value: Value | None
+    result: bytes = b""
+    error: NotFound | Conflict | None = None
+    keep_data: bool = False
+    unknown: bool = False
+
+
+def apply(value: Value, change: Change, op: bytes, ballot: Ballot, first_accept: int | None) -> Decision:
+    """Decide operation `op` on the highest accepted `value` under `ballot`.
+
+    first_accept: ballot time of the first accept this operation ever sent, or None if it sent none.
+    """
+    register = decode(value.state, Register) if value.state else Register(b"")
+    for record in register.ops:
+        if record.op == op:
+            return Decision(None, record.result)
+    if first_accept is not None and register.ops_floor >= first_accept:
+        return Decision(None, unknown=True)
+    try:
+        outcome = change(register.body)
+    except (NotFound, Conflict) as refused:
+        return Decision(None, error=refused)
+    if outcome.body is None:
+        return Decision(None, outcome.result)
+    ops, floor = _pruned(register, OpRecord(op, ballot.time, outcome.result))
+    state = encode(Register(outcome.body, ops, floor))
+    keep = outcome.data is None
+    new = Value(outcome.listing, state, b"" if outcome.data is None else outcome.data)
+    return Decision(new, outcome.result, keep_data=keep)
+
+
+def _pruned(register: Register, newest: OpRecord) -> tuple[tuple[OpRecord, ...], int]:
+    horizon = newest.ballot_time - (limits.OPS_KEPT_MS << 16)
+    ops = (*register.ops, newest)
+    kept = tuple(r for r in ops[-limits.OPS_KEPT_MAX :] if r.ballot_time >= horizon)
+    dropped = ops[: len(ops) - len(kept)]
+    assert kept[-1] is newest, "ballots of one register rise"
+    return kept, max([register.ops_floor, *(r.ballot_time for r in dropped)])
+
+
+def body_of(value: Value) -> bytes:
+    """The body of a value as read: b"" when absent or deleted."""
+    return decode(value.state, Register).body if value.state else b""
+
+
+__all__ = ["ABSENT", "Change", "Decision", "Outcome", "apply", "body_of"]

@@ -1,0 +1,297 @@
+"""One round of a proposer on one register, as a machine: replies in, requests out. Pure.
+
+Protocol and proof sketch: DESIGN.md beside this file. A shell (objstore/engine/registers.py) sends what
+`start` and `receive` return, feeds every reply and failure back, and looks at `outcome`. A machine lives for
+one attempt under one pinned layout view; retries are new machines with higher ballots (INV-1: a view is
+pinned from start to end).
+
+    WriteRound:  prepare --majority--> [fetch data] --> accept --majority--> Done
+    ReadRound:   read --majority, one ballot--> Done
+                 read --majority, ballots differ--> [fetch] --> accept (same ballot, same value) --> Done
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import NamedTuple
+
+from objstore.model.clock import ZERO, Ballot
+from objstore.model.errors import Conflict, NotFound
+from objstore.model.ids import NodeId
+from objstore.model.records import ABSENT, Value
+from objstore.register.change import Decision
+from objstore.register.quorum import QuorumTracker, majority_first, members
+from objstore.wire.messages import (
+    RegAccept,
+    RegAccepted,
+    RegPrepare,
+    RegRead,
+    RegRefused,
+    RegStale,
+    RegState,
+    Reply,
+    Request,
+)
+
+
+class Target(NamedTuple):
+    """Which register, where, under which layout tag."""
+
+    key: bytes  # RegisterKey.pack()
+    partition: int
+    tag: int
+    sets: tuple[tuple[NodeId, ...], ...]
+
+
+class Send(NamedTuple):
+    node: NodeId
+    request: Request
+    payload: bytes = b""
+
+
+class Done(NamedTuple):
+    value: Value  # as it is chosen now; `data` is complete only where the round asked for it
+    result: bytes = b""
+    error: NotFound | Conflict | None = None
+
+
+class Retry(Enum):
+    CONTENDED = "a higher ballot was met"
+    STALE = "the layout has changed"
+    LOST = "no majority answers"
+    UNKNOWN = "the operation may or may not have happened"
+
+
+class _Accepted(NamedTuple):
+    ballot: Ballot
+    value: Value
+    has_data: bool
+
+
+class _Round:
+    """What both machines share: counting answers, remembering why not, and the accept phase."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.outcome: Done | Retry | None = None
+        self.highest = ZERO  # the highest ballot seen anywhere, for the proposer's clock
+        self._tracker = QuorumTracker(target.sets)
+        self._phase = ""
+        self._refused = self._stale = False
+        self._done: Done | None = None  # becomes the outcome when the accept phase succeeds
+
+    def fail(self, node: NodeId) -> list[Send]:
+        """No answer will come from this node in this phase."""
+        self._tracker.failure(node)
+        return self._check()
+
+    def _check(self) -> list[Send]:
+        if self.outcome is None and self._tracker.hopeless:
+            self.outcome = Retry.STALE if self._stale else Retry.CONTENDED if self._refused else Retry.LOST
+        return []
+
+    def _negative(self, node: NodeId, reply: Reply) -> bool:
+        if isinstance(reply, RegRefused):
+            self.highest = max(self.highest, Ballot.unpack(reply.ballot))
+            self._refused = True
+        elif isinstance(reply, RegStale):
+            self._stale = True
+        else:
+            return False
+        self._tracker.failure(node)
+        return True
+
+    def _accept(self, ballot: Ballot, value: Value, done: Done) -> list[Send]:
+        self._phase = "accept"
+        self._done = done
+        self._tracker = QuorumTracker(self.target.sets)
+        key, partition, tag, sets = self.target
+        request = RegAccept(partition, tag, key, ballot.pack(), value.listing, value.state)
+        return [Send(node, request, value.data) for node in members(sets)]
+
+    def _accept_reply(self, node: NodeId, reply: Reply) -> list[Send]:
+        if not self._negative(node, reply):
+            assert isinstance(reply, RegAccepted), reply
+            self._tracker.success(node)
+            if self._tracker.met:
+                self.outcome = self._done
+        return self._check()
+
+
+def _state_of(reply: RegState, payload: bytes | memoryview, has_data: bool) -> _Accepted:
+    return _Accepted(Ballot.unpack(reply.accepted), Value(reply.listing, reply.state, bytes(payload)), has_data)
+
+
+class ReadRound(_Round):
+    """A linearizable read: one round trip when a majority agrees (models: 300,000 reads, no violation).
+
+    With `with_data` the inline data comes from the first node asked; when that node turns out to be behind,
+    it is fetched from one that is not. `preferred` flags belong to `members(target.sets)`.
+    """
+
+    def __init__(self, target: Target, *, with_data: bool, preferred: Sequence[bool]) -> None:
+        super().__init__(target)
+        self._with_data = with_data
+        self._first, self._rest = majority_first(target.sets, preferred)
+        self._replies: dict[NodeId, _Accepted] = {}
+        self._fetching: NodeId | None = None
+        self._phase = "read"
+
+    def start(self) -> list[Send]:
+        return [self._ask(node, self._with_data and i == 0) for i, node in enumerate(self._first)]
+
+    def _ask(self, node: NodeId, with_data: bool) -> Send:
+        key, partition, tag, _ = self.target
+        return Send(node, RegRead(partition, tag, key, with_data))
+
+    def more(self) -> list[Send]:
+        """Ask everyone not asked yet: somebody is slow or failed."""
+        rest, self._rest = self._rest, []
+        return [self._ask(node, self._with_data) for node in rest] if self._phase == "read" else []
+
+    def fail(self, node: NodeId) -> list[Send]:
+        if self.outcome is not None:
+            return []
+        if self._phase == "read" and node == self._fetching:
+            self._replies.pop(node, None)
+            self._tracker = QuorumTracker(self.target.sets)
+            for known in self._replies:
+                self._tracker.success(known)
+            self._fetching = None
+        self._tracker.failure(node)
+        if self._phase == "accept":
+            return self._check()
+        return self.more() or self._settle() or self._check()
+
+    def receive(self, node: NodeId, reply: Reply, payload: bytes | memoryview) -> list[Send]:
+        if self.outcome is not None:
+            return []
+        if isinstance(reply, RegAccepted) or self._phase == "accept":
+            if self._phase != "accept" or isinstance(reply, RegState):
+                return []  # a late answer of the other phase
+            return self._accept_reply(node, reply)
+        if self._negative(node, reply):
+            return self.more() or self._check()
+        assert isinstance(reply, RegState), reply
+        has_data = self._with_data and (node == self._first[0] or node not in self._first or node == self._fetching)
+        known = self._replies.get(node)
+        if known is None or node == self._fetching:
+            self._replies[node] = _state_of(reply, payload, has_data)
+            self._tracker.success(node)
+        if node == self._fetching:
+            self._fetching = None
+        return self._settle()
+
+    def _settle(self) -> list[Send]:
+        """A majority has answered: agree, fetch what is missing, or write back the highest."""
+        if not self._tracker.met or self._fetching is not None:
+            return []
+        top = max(reply.ballot for reply in self._replies.values())
+        holders = [node for node, reply in self._replies.items() if reply.ballot == top]
+        agreed = QuorumTracker(self.target.sets)
+        for node in holders:
+            agreed.success(node)
+        best = next((self._replies[n] for n in holders if self._replies[n].has_data), self._replies[holders[0]])
+        if agreed.met and (top == ZERO or best.has_data or not self._with_data):
+            self.outcome = Done(best.value)
+            return []
+        if top != ZERO and not best.has_data:
+            # writing back needs the whole value, and so does a caller who asked for it
+            self._fetching = holders[0]
+            self._with_data = True
+            return [self._ask(holders[0], True)]
+        return self._accept(top, best.value, Done(best.value))
+
+
+class WriteRound(_Round):
+    """Prepare, decide, accept under one ballot. `decide` is called at most once.
+
+    `first`: the operation has sent no accept before. Only then may a decision to change nothing rest on a
+    majority that agrees; otherwise an accept of an earlier round may still sit on one acceptor above that
+    majority's ballot and be adopted later, so the value is written again under this round's ballot (INV-3).
+    """
+
+    def __init__(self, target: Target, ballot: Ballot, decide: Callable[[Value], Decision], *, first: bool) -> None:
+        super().__init__(target)
+        self.ballot = ballot
+        self._first = first
+        self.accept_sent = False
+        self._decide = decide
+        self._replies: dict[NodeId, _Accepted] = {}
+        self._decision: Decision | None = None
+        self._waiting: list[NodeId] = []  # holders of the highest value still to be asked for its data
+        self._phase = "prepare"
+
+    def start(self) -> list[Send]:
+        key, partition, tag, sets = self.target
+        request = RegPrepare(partition, tag, key, self.ballot.pack())
+        return [Send(node, request) for node in members(sets)]
+
+    def fail(self, node: NodeId) -> list[Send]:
+        if self.outcome is None and self._phase == "fetch":
+            return self._fetch() if self._waiting and node == self._waiting[0] else []
+        return super().fail(node) if self.outcome is None else []
+
+    def receive(self, node: NodeId, reply: Reply, payload: bytes | memoryview) -> list[Send]:
+        if self.outcome is not None:
+            return []
+        if self._phase == "fetch":
+            return self._fetched(node, reply, payload)
+        if self._phase == "accept":
+            late = isinstance(reply, RegState)  # of the prepare or fetch phase
+            return [] if late else self._accept_reply(node, reply)
+        if self._negative(node, reply):
+            return self._check()
+        assert isinstance(reply, RegState), reply
+        self._replies[node] = _state_of(reply, payload, False)
+        self._tracker.success(node)
+        return self._decided() if self._tracker.met else []
+
+    def _decided(self) -> list[Send]:
+        top = max(reply.ballot for reply in self._replies.values())
+        value = next(reply.value for reply in self._replies.values() if reply.ballot == top)
+        self._decision = decision = self._decide(value)
+        if decision.unknown:
+            self.outcome = Retry.UNKNOWN
+            return []
+        holders = [node for node, reply in self._replies.items() if reply.ballot == top]
+        if decision.value is None:
+            chosen = QuorumTracker(self.target.sets)
+            for node in holders:
+                chosen.success(node)
+            if chosen.met and self._first:
+                self.outcome = Done(value, decision.result, decision.error)
+                return []
+        if top != ZERO and (decision.value is None or decision.keep_data):
+            self._waiting = [holders[0], *holders]  # _fetch drops the first
+            return self._fetch()
+        return self._write(decision.value if decision.value is not None else ABSENT)
+
+    def _fetch(self) -> list[Send]:
+        self._phase = "fetch"
+        self._waiting = self._waiting[1:]
+        if not self._waiting:
+            self.outcome = Retry.LOST
+            return []
+        key, partition, tag, _ = self.target
+        return [Send(self._waiting[0], RegRead(partition, tag, key, True))]
+
+    def _fetched(self, node: NodeId, reply: Reply, payload: bytes | memoryview) -> list[Send]:
+        if not self._waiting or node != self._waiting[0]:
+            return []
+        if self._negative(node, reply):
+            self.outcome = Retry.STALE if self._stale else Retry.CONTENDED
+            return []
+        assert isinstance(reply, RegState) and self._decision is not None, reply
+        if Ballot.unpack(reply.accepted) != self._replies[node].ballot:
+            self.outcome = Retry.CONTENDED  # it accepted a ballot above ours since it promised
+            return []
+        value = _state_of(reply, payload, True).value
+        new = self._decision.value
+        return self._write(value if new is None else new._replace(data=value.data))
+
+    def _write(self, value: Value) -> list[Send]:
+        assert self._decision is not None
+        self.accept_sent = True
+        return self._accept(self.ballot, value, Done(value, self._decision.result, self._decision.error))

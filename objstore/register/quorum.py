@@ -1,0 +1,61 @@
+"""Counting answers towards majorities of one set of acceptors, or of two during a layout change. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from objstore.model.ids import NodeId
+
+
+def members(sets: Sequence[Sequence[NodeId]]) -> tuple[NodeId, ...]:
+    """All acceptors of the sets, each once, in order of first appearance."""
+    return tuple(dict.fromkeys(node for one in sets for node in one))
+
+
+class QuorumTracker:
+    """Fed with successes and failures of nodes; `met` when every set has a majority of successes."""
+
+    def __init__(self, sets: Sequence[Sequence[NodeId]]) -> None:
+        assert sets and all(len(set(one)) == len(one) > 0 for one in sets)
+        self._sets = sets
+        self._good: set[NodeId] = set()
+        self._bad: set[NodeId] = set()
+
+    def success(self, node: NodeId) -> None:
+        self._bad.discard(node)
+        self._good.add(node)
+
+    def failure(self, node: NodeId) -> None:
+        if node not in self._good:
+            self._bad.add(node)
+
+    @property
+    def met(self) -> bool:
+        good = self._good
+        return all(sum(node in good for node in one) > len(one) // 2 for one in self._sets)
+
+    @property
+    def hopeless(self) -> bool:
+        """Some set can no longer reach a majority."""
+        bad = self._bad
+        return any(sum(node not in bad for node in one) <= len(one) // 2 for one in self._sets)
+
+
+def majority_first(sets: Sequence[Sequence[NodeId]], preferred: Sequence[bool]) -> tuple[list[NodeId], list[NodeId]]:
+    """(nodes to ask first: a majority of every set, preferred ones before others; the rest).
+
+    `preferred[i]` belongs to `members(sets)[i]`.
+    """
+    everyone = members(sets)
+    order = sorted(range(len(everyone)), key=lambda i: (not preferred[i], i))
+    ranked = [everyone[i] for i in order]
+    first: list[NodeId] = []
+    for one in sets:
+        have = sum(node in one for node in first)
+        for node in ranked:
+            if have > len(one) // 2:
+                break
+            if node in one and node not in first:
+                first.append(node)
+                have += 1
+    return first, [node for node in ranked if node not in first]
