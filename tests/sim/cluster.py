@@ -1,0 +1,199 @@
+"""A whole cluster in one process under the simulated loop: coordinator, nodes, gateways' engines, repairers.
+
+The code that runs is the product's; clock, randomness, disks, key-value stores and network are simulated.
+Each process has its own name in the loop, so that it can be killed with all its tasks, lose power, or pause.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+
+from objstore.adapters import disk as _disk  # noqa: F401 - the real adapter must import without side effects
+from objstore.cluster.bootstrap import first_map
+from objstore.cluster.directory import Directory
+from objstore.cluster.embedded import CoordinatorService, RemoteCoordinator, open_coordinator
+from objstore.cluster.lease import Heartbeat
+from objstore.engine.engine import Engine
+from objstore.engine.peers import Peers
+from objstore.model.cluster import ErasureCode, NodeLease, encode_lease, encode_map
+from objstore.node.service import TABLES, NodeService, open_node
+from tests.sim.disk import SimDisk
+from tests.sim.kv import SimKV
+from tests.sim.loop import SimLoop, in_process
+from tests.sim.network import NetworkFaults, SimNetwork, SimTransport
+
+TTL_S = 2.0
+PARTITION_BITS = 4
+
+
+class SimClock:
+    """Virtual time; `skew_ms` is this process's error against true wall time, changed at will."""
+
+    def __init__(self, loop: SimLoop, skew_ms: int = 0) -> None:
+        self._loop = loop
+        self.skew_ms = skew_ms
+
+    def monotonic(self) -> float:
+        return self._loop.time()
+
+    def wall_ms(self) -> int:
+        return 1_700_000_000_000 + int(self._loop.time() * 1000) + self.skew_ms
+
+
+class SimRandom:
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+
+    def bytes(self, count: int) -> bytes:
+        return self._random.randbytes(count)
+
+    def uniform(self, low: float, high: float) -> float:
+        return self._random.uniform(low, high)
+
+
+@dataclass
+class SimNode:
+    """A node's machine: what survives the process."""
+
+    name: str
+    disk: SimDisk
+    kv: SimKV
+    clock: SimClock
+    boots: int = 0
+    service: NodeService | None = None
+    heartbeat: Heartbeat | None = None
+
+    @property
+    def up(self) -> bool:
+        return self.service is not None
+
+
+@dataclass
+class SimCluster:
+    """Use as an async context manager inside tests.sim.loop.run."""
+
+    seed: int
+    nodes: int = 8
+    code: ErasureCode = field(default_factory=lambda: ErasureCode(4, 2))
+    gateways: int = 2
+    faults: NetworkFaults = field(default_factory=NetworkFaults)
+    codec: str = "zfec"
+
+    def __post_init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SimLoop)
+        self.loop = loop
+        self.random = random.Random(self.seed ^ 0x5EED)
+        self.network = SimNetwork(loop)
+        self.machines = [SimNode(f"n{i + 1}", SimDisk(), SimKV(TABLES), SimClock(loop)) for i in range(self.nodes)]
+        self.coordinator_kv = SimKV(("co",))
+        self.engines: list[Engine] = []
+        self._directories: list[Directory] = []
+        self._coordinator: CoordinatorService | None = None
+
+    async def __aenter__(self) -> SimCluster:
+        await self._as("coordinator", self._start_coordinator())
+        for machine in self.machines:
+            await self.start_node(machine)
+        await self._make_map()
+        for i in range(self.gateways):
+            await self._as(f"gateway{i + 1}", self._start_gateway(i))
+        self.network.faults = self.faults
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for name in list(self.loop.tasks_of):
+            if name:
+                self.loop.kill(name)
+        await asyncio.sleep(1)
+
+    async def _as(self, process: str, coroutine: object) -> None:
+        await in_process(process, self.loop.create_task, coroutine)
+
+    async def _start_coordinator(self) -> None:
+        self._coordinator = await open_coordinator(
+            self.coordinator_kv, SimClock(self.loop), SimRandom(self.seed), name="sim"
+        )
+        self.network.listen("coordinator", "coordinator", self._coordinator)
+
+    def coordinator(self, process: str) -> RemoteCoordinator:
+        return RemoteCoordinator(SimTransport(self.network, process), "coordinator")
+
+    async def start_node(self, machine: SimNode) -> None:
+        machine.boots += 1
+        await self._as(machine.name, self._start_node(machine))
+
+    async def _start_node(self, machine: SimNode) -> None:
+        seed = random.Random(f"{self.seed} {machine.name} {machine.boots}").getrandbits(60)
+        service = await open_node(
+            machine.disk,
+            machine.kv,
+            machine.clock,
+            SimRandom(seed),
+            cluster_id="c" * 32,
+            name=machine.name,
+            zone="z",
+            capacity_bytes=1 << 30,
+            reserve_bytes=0,
+            partition_bits=PARTITION_BITS,
+        )
+        machine.service = service
+        self.network.listen(machine.name, machine.name, service)
+        lease = encode_lease(
+            NodeLease(service.id, machine.name, "z", machine.name, 1 << 30, 0, 1 << 30, machine.boots, "sim")
+        )
+        machine.heartbeat = Heartbeat(self.coordinator(machine.name), f"nodes/{service.id}", lambda: lease, TTL_S)
+        machine.heartbeat.start()
+
+    async def _make_map(self) -> None:
+        coordinator = self.coordinator("")
+        while True:
+            entries, _ = await coordinator.range("nodes/")
+            leases = [self._lease(entry.value) for entry in entries]
+            made = first_map(
+                leases,
+                cluster_id="c" * 32,
+                code=self.code,
+                partition_bits=PARTITION_BITS,
+                codec=self.codec,
+                initial_nodes=self.nodes,
+            )
+            if made is not None:
+                await coordinator.put("map", encode_map(made), expected=0)
+                return
+            await asyncio.sleep(0.1)
+
+    @staticmethod
+    def _lease(raw: bytes) -> NodeLease:
+        from objstore.model.cluster import decode_node_lease
+
+        return decode_node_lease(raw)
+
+    async def _start_gateway(self, index: int) -> None:
+        process = f"gateway{index + 1}"
+        clock = SimClock(self.loop)
+        directory = Directory(self.coordinator(process), clock)
+        directory.start()
+        await directory.wait_ready(10.0)
+        self._directories.append(directory)
+        peers = Peers(directory, SimTransport(self.network, process), clock)
+        self.engines.append(Engine(peers, clock, SimRandom(self.seed + 1000 + index)))
+
+    # --- faults -------------------------------------------------------------------------------------------
+
+    def kill(self, machine: SimNode, *, power: bool = False) -> None:
+        """SIGKILL; with `power` also what was not synced is lost or torn."""
+        self.network.unlisten(machine.name)
+        self.loop.kill(machine.name)
+        machine.service = machine.heartbeat = None
+        if power:
+            machine.disk.crash(self.random)
+            machine.kv.crash(self.random)
+
+    def pause(self, machine: SimNode) -> None:
+        self.network.paused.add(machine.name)
+
+    def resume(self, machine: SimNode) -> None:
+        self.network.paused.discard(machine.name)

@@ -1,0 +1,89 @@
+"""SimKV: the key-value store in memory. Plain and correct; the same contract suite runs on it and on LMDB.
+
+It outlives the processes of a simulated node: hold on to it, call `crash`, and open the node again. Injected
+faults are explicit fields, so that a scenario reads like what it does.
+"""
+
+from __future__ import annotations
+
+import errno
+from bisect import bisect_left, insort
+from collections.abc import Sequence
+from random import Random
+
+from objstore.ports import Write
+
+KEY_BYTES_MAX = 511
+
+
+class SimKV:
+    def __init__(self, tables: Sequence[str], capacity: int | None = None) -> None:
+        self._tables: dict[str, dict[bytes, bytes]] = {table: {} for table in tables}
+        self._order: dict[str, list[bytes]] = {table: [] for table in tables}
+        self.capacity = capacity  # bytes of keys and values; beyond: ENOSPC
+        self.used = 0
+        self.commits = 0
+        self.fail_commit: OSError | None = None  # raised by every commit while set; nothing is stored
+
+    def get(self, table: str, key: bytes) -> bytes | None:
+        return self._table(table).get(_checked(key))
+
+    def scan(
+        self, table: str, start: bytes, end: bytes | None = None, *, limit: int | None = None
+    ) -> list[tuple[bytes, bytes]]:
+        rows = self._table(table)
+        order = self._order[table]
+        first = bisect_left(order, start)
+        last = len(order) if end is None else bisect_left(order, end)
+        if limit is not None:
+            last = min(last, first + limit)
+        return [(key, rows[key]) for key in order[first:last]]
+
+    def commit(self, writes: Sequence[Write]) -> None:
+        if self.fail_commit is not None:
+            raise self.fail_commit
+        for table, key, _ in writes:
+            self._table(table)
+            _checked(key)
+        newest = {(table, key): value for table, key, value in writes}
+        growth = sum(_weight(key, value) - _weight(key, self.get(table, key)) for (table, key), value in newest.items())
+        if self.capacity is not None and growth > 0 and self.used + growth > self.capacity:
+            raise OSError(errno.ENOSPC, "index: the map is full")
+        for (table, key), value in newest.items():
+            self._store(table, key, value)
+        self.used += growth
+        self.commits += 1
+
+    def close(self) -> None:
+        """Nothing to give back; the contents stay for the next one who opens it."""
+
+    def crash(self, random: Random) -> None:
+        """Power loss: every commit that returned is kept, and there is never half of one. Faults are lifted."""
+        self.fail_commit = None
+
+    def _store(self, table: str, key: bytes, value: bytes | None) -> None:
+        rows = self._tables[table]
+        order = self._order[table]
+        if value is None:
+            if rows.pop(key, None) is not None:
+                del order[bisect_left(order, key)]
+        else:
+            if key not in rows:
+                insort(order, key)
+            rows[key] = bytes(value)
+
+    def _table(self, name: str) -> dict[bytes, bytes]:
+        try:
+            return self._tables[name]
+        except KeyError:
+            raise ValueError(f"there is no table {name!r}") from None
+
+
+def _checked(key: bytes) -> bytes:
+    if not 0 < len(key) <= KEY_BYTES_MAX:
+        raise ValueError(f"a key has 1 to {KEY_BYTES_MAX} bytes, not {len(key)}")
+    return key
+
+
+def _weight(key: bytes, value: bytes | None) -> int:
+    return 0 if value is None else len(key) + len(value)

@@ -1,0 +1,124 @@
+"""A seeded network between simulated processes: delay, loss, repetition, reordering, partitions, dead peers.
+
+Messages are encoded and decoded on the way, so that nothing is shared between processes. A lost request and a
+lost answer look the same to the caller, as they do in life.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from objstore.model.errors import CODES, DeadlineExceeded, ObjstoreError, Unreachable
+from objstore.ports import Buffer, Service
+from objstore.wire.messages import Reply, Request, decode_reply, decode_request, encode_message
+from tests.sim.loop import SimLoop, in_process
+
+
+@dataclass
+class NetworkFaults:
+    """Probabilities per message, seconds per delay."""
+
+    loss: float = 0.0
+    repeat: float = 0.0
+    delay_s: tuple[float, float] = (0.0002, 0.002)
+    slow: float = 0.0  # chance of a delay up to slow_s
+    slow_s: float = 1.0
+
+
+@dataclass
+class SimNetwork:
+    loop: SimLoop
+    faults: NetworkFaults = field(default_factory=NetworkFaults)
+    services: dict[str, tuple[str, Service]] = field(default_factory=dict)  # address -> (process, service)
+    paused: set[str] = field(default_factory=set)  # processes under SIGSTOP
+    blocked: set[tuple[str, str]] = field(default_factory=set)  # (from process, to process), one way
+    messages: int = 0
+
+    def listen(self, address: str, process: str, service: Service) -> None:
+        self.services[address] = (process, service)
+
+    def unlisten(self, process: str) -> None:
+        self.services = {a: s for a, s in self.services.items() if s[0] != process}
+
+    def delay(self) -> float:
+        random = self.loop.random
+        if random.random() < self.faults.slow:
+            return random.uniform(0, self.faults.slow_s)
+        return random.uniform(*self.faults.delay_s)
+
+    def lost(self, source: str, target: str) -> bool:
+        return (source, target) in self.blocked or self.loop.random.random() < self.faults.loss
+
+
+class SimTransport:
+    """The Transport port of one process."""
+
+    def __init__(self, network: SimNetwork, process: str) -> None:
+        self._network = network
+        self._process = process
+
+    def connected(self, address: str) -> bool:
+        return address in self._network.services
+
+    async def call(
+        self, address: str, request: Request, payload: Buffer = b"", *, timeout_s: float
+    ) -> tuple[Reply, bytes | memoryview]:
+        network, loop = self._network, self._network.loop
+        network.messages += 1
+        if address not in network.services:
+            await asyncio.sleep(network.delay())
+            raise Unreachable(f"{address} refuses the connection")
+        answer: asyncio.Future[tuple[bytes, bytes]] = loop.create_future()
+        raw, body = encode_message(request), bytes(payload)
+        copies = 2 if loop.random.random() < network.faults.repeat else 1
+        for _ in range(copies):
+            loop.call_later(network.delay(), self._deliver, address, raw, body, answer)
+        try:
+            async with asyncio.timeout(timeout_s):
+                reply_raw, reply_body = await answer
+        except TimeoutError:
+            raise DeadlineExceeded(f"{address} did not answer {type(request).__name__} in {timeout_s:g} s") from None
+        reply = decode_reply(reply_raw)
+        if type(reply).__name__ == "ErrorReply":
+            raise CODES.get(reply.code, ObjstoreError)(reply.text)  # type: ignore[union-attr]
+        return reply, reply_body
+
+    def _deliver(self, address: str, raw: bytes, body: bytes, answer: asyncio.Future[tuple[bytes, bytes]]) -> None:
+        network, loop = self._network, self._network.loop
+        entry = network.services.get(address)
+        if entry is None:
+            if not answer.done():
+                answer.set_exception(Unreachable(f"the connection to {address} broke"))
+            return
+        process, service = entry
+        if network.lost(self._process, process):
+            return
+        if process in network.paused:
+            loop.call_later(0.05, self._deliver, address, raw, body, answer)
+            return
+        in_process(process, loop.create_task, self._serve(process, service, raw, body, answer))
+
+    async def _serve(
+        self, process: str, service: Service, raw: bytes, body: bytes, answer: asyncio.Future[tuple[bytes, bytes]]
+    ) -> None:
+        from objstore.wire.messages import ErrorReply
+
+        try:
+            reply, payload = await service.handle(decode_request(raw), body)
+        except ObjstoreError as error:
+            reply, payload = ErrorReply(type(error).__name__, str(error)), b""
+        except asyncio.CancelledError:
+            if not answer.done():
+                answer.set_exception(Unreachable("the peer died before it answered"))
+            raise
+        if self._network.lost(process, self._process):
+            return
+        result = (encode_message(reply), bytes(payload))
+        self._network.loop.call_later(self._network.delay(), self._arrive, answer, result)
+
+    def _arrive(self, answer: asyncio.Future[tuple[bytes, bytes]], result: tuple[bytes, bytes]) -> None:
+        if self._process in self._network.paused:
+            self._network.loop.call_later(0.05, self._arrive, answer, result)
+        elif not answer.done():
+            answer.set_result(result)
