@@ -1,0 +1,211 @@
+"""The verdict is never better than the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from objstore.admin import screen, text
+from objstore.admin.snapshot import VIEW_FRESH_MS, VIEW_LOST_MS, Observation, Probe, build
+from objstore.admin.status import Status, to_json
+from objstore.model.cluster import ClusterMap, ErasureCode, GatewayLease, Layout, Node, NodeLease, View
+from objstore.model.ids import NodeId
+from objstore.model.survey import NodeHoldings, ObjectCounts, RepairProgress, Survey
+
+NOW = 1_700_000_000_000
+IDS = tuple(NodeId(f"{i:016x}") for i in range(1, 9))
+LAYOUT = Layout(IDS, ((0, 1, 2, 3, 4, 5),) * 2, ((0, 1, 2, 3, 4),) * 2)
+
+
+def lease(index: int) -> NodeLease:
+    return NodeLease(
+        IDS[index], f"n{index + 1}", f"z{index}", f"host:{7000 + index}", 1000, 100, 900, NOW - 60_000, "1"
+    )
+
+
+WHOLE = Survey(
+    as_of_ms=NOW - 500,
+    leader="r1",
+    epoch=1,
+    code="4+2",
+    objects=ObjectCounts(total=10, full=10),
+    can_lose=2,
+    redundancy=[0, 0, 0, 0, 0, 0, 10],
+    nodes={node: NodeHoldings(5, 0) for node in IDS},
+)
+HEALTHY = Observation(
+    at_ms=NOW,
+    cluster_map=ClusterMap(
+        "c" * 32,
+        ErasureCode(4, 2),
+        1,
+        "zfec",
+        tuple(Node(node, f"n{i + 1}", f"z{i}", 1000) for i, node in enumerate(IDS)),
+        View(1, LAYOUT),
+    ),
+    nodes=tuple(lease(i) for i in range(8)),
+    gateways=(GatewayLease("g", "g1", "host:9000", NOW - 60_000, "1"),),
+    repairers=(GatewayLease("r", "r1", "", NOW - 60_000, "1"),),
+    leader="r",
+    survey=WHOLE,
+    probes={**{f"host:{7000 + i}": "answers" for i in range(8)}, "host:9000": "answers"},
+    local=True,
+)
+
+
+def changed(seen: Observation = HEALTHY, **fields: object) -> Observation:
+    return msgspec.structs.replace(seen, **fields)
+
+
+def with_probe(probe: Probe, *indexes: int) -> Observation:
+    return changed(probes={**HEALTHY.probes, **{f"host:{7000 + i}": probe for i in indexes}})
+
+
+def with_survey(**fields: object) -> Observation:
+    return changed(survey=msgspec.structs.replace(WHOLE, **fields))
+
+
+def with_map(**fields: object) -> Observation:
+    assert HEALTHY.cluster_map
+    return changed(cluster_map=msgspec.structs.replace(HEALTHY.cluster_map, **fields))
+
+
+def codes(status: Status) -> list[str]:
+    return [reason.code for reason in status.reasons]
+
+
+def test_all_up_fresh_and_full_is_healthy() -> None:
+    status = build(HEALTHY)
+    assert (status.verdict, status.can_lose, status.reasons, status.leader) == ("HEALTHY", 2, [], "r1")
+    assert status.is_whole
+    assert [node.name for node in status.nodes] == [f"n{i}" for i in range(1, 9)]
+
+
+NOT_HEALTHY: dict[str, tuple[Observation, str, str]] = {
+    "a dead node with a lease": (with_probe("refused", 2), "DEGRADED", "NODE_DOWN"),
+    "a hanging node": (with_probe("silent", 2), "DEGRADED", "NODE_LATE"),
+    "a node without a lease": (changed(nodes=HEALTHY.nodes[1:]), "DEGRADED", "NODE_DOWN"),
+    "a node given up": (with_map(current=View(1, LAYOUT, (IDS[0],))), "DEGRADED", "NODE_OUT"),
+    "two dead nodes": (with_probe("refused", 0, 1), "AT_RISK", "NODE_DOWN"),
+    "three dead nodes": (with_probe("refused", 0, 1, 2), "UNAVAILABLE", "QUORUM_LOST"),
+    "no gateway": (changed(gateways=()), "UNAVAILABLE", "GATEWAY_DOWN"),
+    "a dead gateway": (changed(probes={**HEALTHY.probes, "host:9000": "refused"}), "UNAVAILABLE", "GATEWAY_DOWN"),
+    "no coordinator": (Observation(NOW, coordinator_error="refused"), "UNKNOWN", "COORDINATOR_DOWN"),
+    "no map yet": (changed(cluster_map=None), "UNKNOWN", "CLUSTER_FORMING"),
+    "no survey yet": (changed(survey=None), "UNKNOWN", "VIEW_STALE"),
+    "an old survey": (with_survey(as_of_ms=NOW - VIEW_FRESH_MS - 1), "DEGRADED", "VIEW_STALE"),
+    "a very old survey": (with_survey(as_of_ms=NOW - VIEW_LOST_MS - 1), "UNKNOWN", "VIEW_STALE"),
+    "a survey of another layout": (with_survey(epoch=0), "DEGRADED", "VIEW_STALE"),
+    "a survey from before a node started": (
+        changed(nodes=(*HEALTHY.nodes[1:], msgspec.structs.replace(lease(0), started_ms=NOW - 100))),
+        "DEGRADED",
+        "VIEW_STALE",
+    ),
+    "no repairer in charge": (changed(leader=""), "DEGRADED", "REPAIRER_DOWN"),
+    "a missing shard": (
+        with_survey(objects=ObjectCounts(10, 9, 1), can_lose=1, redundancy=[0, 0, 0, 0, 0, 1, 9]),
+        "DEGRADED",
+        "REDUNDANCY_LOW",
+    ),
+    "no margin": (with_survey(objects=ObjectCounts(10, 9, 0, 1), can_lose=0), "AT_RISK", "REDUNDANCY_LOW"),
+    "an unreadable object": (with_survey(objects=ObjectCounts(10, 9, 0, 0, 1)), "AT_RISK", "OBJECT_UNREADABLE"),
+    "blocked repair": (with_survey(repair=RepairProgress("blocked", "too few nodes")), "DEGRADED", "REPAIR_BLOCKED"),
+    "metadata on the move": (with_map(next=View(2, LAYOUT), synced=b"\x01"), "DEGRADED", "METADATA_SYNC"),
+    "a full node": (
+        changed(nodes=(*HEALTHY.nodes[1:], msgspec.structs.replace(lease(0), used_bytes=960))),
+        "DEGRADED",
+        "NODE_FULL",
+    ),
+    "mixed versions": (
+        changed(nodes=(*HEALTHY.nodes[1:], msgspec.structs.replace(lease(0), version="2"))),
+        "DEGRADED",
+        "VERSION_MIXED",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NOT_HEALTHY)
+def test_what_is_not_well_is_said(name: str) -> None:
+    seen, verdict, code = NOT_HEALTHY[name]
+    status = build(seen)
+    assert status.verdict == verdict, status.reasons
+    assert code in codes(status)
+
+
+def test_a_node_that_died_a_moment_ago_lowers_what_may_be_lost_though_the_survey_does_not_know_it() -> None:
+    assert build(with_probe("refused", 2)).can_lose == 1
+    assert build(with_probe("refused", 2, 3)).can_lose == 0
+
+
+def test_a_node_given_up_and_rebuilt_leaves_the_full_margin() -> None:
+    status = build(with_map(current=View(1, LAYOUT, (IDS[0],))))
+    assert status.can_lose == 2
+    assert status.is_whole and status.verdict == "DEGRADED"
+
+
+def test_a_live_node_outside_the_map_is_a_spare_and_no_reason_to_worry() -> None:
+    spare = msgspec.structs.replace(lease(0), id=NodeId("f" * 16), name="n9", address="host:7999")
+    seen = changed(nodes=(*HEALTHY.nodes, spare), probes={**HEALTHY.probes, "host:7999": "answers"})
+    status = build(seen)
+    assert status.node("n9") is not None and status.nodes[-1].state == "spare"
+    assert status.verdict == "HEALTHY"
+
+
+def test_nodes_are_in_the_order_of_their_numbers() -> None:
+    ten = msgspec.structs.replace(lease(0), id=NodeId("e" * 16), name="n10")
+    assert [node.name for node in build(changed(nodes=(ten, *HEALTHY.nodes))).nodes][-2:] == ["n8", "n10"]
+
+
+def test_commands_for_local_clusters_are_not_shown_for_others() -> None:
+    assert any("chaos" in reason.next for reason in build(with_probe("refused", 2)).reasons)
+    assert not any("chaos" in reason.next for reason in build(changed(with_probe("refused", 2), local=False)).reasons)
+
+
+@pytest.mark.parametrize("name", NOT_HEALTHY)
+def test_every_screen_shows_verdict_and_reasons(name: str) -> None:
+    status = build(NOT_HEALTHY[name][0])
+    console = Console(width=88, file=None, record=True, force_terminal=False)
+    with console.capture() as capture:
+        console.print(screen.render(status, baseline=build(HEALTHY)))
+    shown = [text.render(status), capture.get(), to_json(status).decode().replace("_", " ")]
+    for one in shown:
+        assert text.title(status) in one
+    for code in codes(status)[:4]:
+        assert code in shown[0] and code in shown[1]
+    assert msgspec.json.decode(to_json(status), type=Status) == status
+
+
+@pytest.mark.parametrize("width", [40, 60, 71, 88, 200])
+def test_the_screen_fits_its_width(width: int) -> None:
+    console = Console(width=width)
+    with console.capture() as capture:
+        console.print(screen.render(build(NOT_HEALTHY["a missing shard"][0]), width=width))
+    assert max(len(line) for line in capture.get().splitlines()) <= width
+
+
+def test_brackets_in_a_reason_are_text_and_not_markup() -> None:
+    status = build(with_survey(repair=RepairProgress("blocked", "object [red]x[/red]")))
+    console = Console(width=88)
+    with console.capture() as capture:
+        console.print(screen.render(status))
+    assert "[red]x[/red]" in capture.get()
+
+
+BARS: list[tuple[float, float, Callable[[str], bool]]] = [
+    (0, 10, lambda bar: "█" not in bar),
+    (1, 10_000, lambda bar: bar.count("█") == 1),
+    (9_999, 10_000, lambda bar: bar.count("░") == 1),
+    (10, 10, lambda bar: "░" not in bar),
+    (0, 0, lambda bar: "█" not in bar),
+]
+
+
+@pytest.mark.parametrize(("part", "whole", "right"), BARS)
+def test_a_bar_is_empty_only_at_nothing_and_full_only_at_all(
+    part: float, whole: float, right: Callable[[str], bool]
+) -> None:
+    bar = screen.bar(part, whole, 20)
+    assert len(bar) == 20 and right(bar)

@@ -1,0 +1,201 @@
+"""Group commit: what shares a commit, in which order, and who fails with whom."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import Sequence
+from random import Random
+
+import pytest
+
+from objstore.model.errors import Fatal, InsufficientStorage, ObjstoreError, Overloaded, Unavailable
+from objstore.node import commit as commit_module
+from objstore.node.commit import GroupCommit
+from objstore.node.volumes import BLOCK, Volumes
+from objstore.ports import Write
+from tests.sim.disk import SimDisk
+from tests.sim.kv import SimKV
+from tests.unit.node.rig import run
+
+
+class Parts:
+    def __init__(self, capacity: int | None = None) -> None:
+        self.disk = SimDisk()
+        self.kv = SimKV(["t"], capacity)
+        self.volumes = Volumes(self.disk, volume_bytes=4 * BLOCK)
+        self.volumes.recover([])
+        self.fatal: list[Fatal] = []
+        self.commits = GroupCommit(self.kv, self.volumes, self.fatal.append)
+        self.settled: list[tuple[str, ObjstoreError | None]] = []
+
+    def submit(self, name: str, value: bytes = b"v", volumes: Sequence[int] = ()) -> asyncio.Future[None]:
+        writes: list[Write] = [("t", name.encode(), value)]
+        return self.commits.submit(writes, volumes=volumes, settled=lambda error: self.settled.append((name, error)))
+
+    def stored(self) -> list[str]:
+        return [key.decode() for key, _ in self.kv.scan("t", b"")]
+
+
+def test_all_that_waits_shares_one_commit() -> None:
+    async def main() -> None:
+        parts = Parts()
+        await asyncio.gather(*[parts.submit(f"k{i:02d}") for i in range(50)])
+        assert parts.kv.commits == 1
+        assert [name for name, _ in parts.settled] == [f"k{i:02d}" for i in range(50)]
+
+    run(main())
+
+
+def test_batches_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commit_module, "BATCH_WRITES_MAX", 10)
+
+    async def main() -> None:
+        parts = Parts()
+        await asyncio.gather(*[parts.submit(f"k{i:02d}") for i in range(25)])
+        assert parts.kv.commits == 3
+
+    run(main())
+
+
+def test_the_queue_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commit_module, "QUEUE_ENTRIES_MAX", 3)
+
+    async def main() -> None:
+        parts = Parts()
+        waiting = [parts.submit(f"k{i}") for i in range(3)]
+        with pytest.raises(Overloaded):
+            parts.submit("late")
+        await asyncio.gather(*waiting)
+        assert parts.stored() == ["k0", "k1", "k2"]
+        assert "late" not in dict(parts.settled)
+
+    run(main())
+
+
+def test_an_entry_without_writes_waits_for_all_before_it() -> None:
+    async def main() -> None:
+        parts = Parts()
+        parts.submit("k")
+        await parts.commits.submit()
+        assert parts.stored() == ["k"]
+        await parts.commits.submit()
+        assert parts.kv.commits == 1
+
+    run(main())
+
+
+def test_a_plan_sees_everything_before_it_and_nothing_after() -> None:
+    async def main() -> None:
+        parts = Parts()
+        seen: list[list[str]] = []
+
+        def plan() -> list[Write]:
+            seen.append(parts.stored())
+            return [("t", key.encode(), None) for key in parts.stored()]
+
+        parts.submit("a")
+        planned = parts.commits.submit(plan=plan)
+        last = parts.submit("z")
+        await asyncio.gather(planned, last)
+        assert seen == [["a"]]
+        assert parts.stored() == ["z"]
+
+    run(main())
+
+
+def test_a_cancelled_waiter_changes_nothing_for_its_entry() -> None:
+    async def main() -> None:
+        parts = Parts()
+
+        async def waiter() -> None:
+            await parts.submit("k")
+
+        task = asyncio.create_task(waiter())
+        await asyncio.sleep(0)
+        task.cancel()
+        await parts.commits.close()
+        assert task.cancelled() and parts.stored() == ["k"]
+        assert parts.settled == [("k", None)]
+
+    run(main())
+
+
+def test_a_full_index_fails_the_batch_and_all_that_built_on_it_and_stores_nothing() -> None:
+    async def main() -> None:
+        parts = Parts(capacity=100)
+        await parts.submit("first")
+        waiting = [parts.submit("huge", bytes(200)), parts.submit("small")]
+        results = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(result) for result in results] == [InsufficientStorage, InsufficientStorage]
+        assert parts.stored() == ["first"]
+        assert not parts.fatal
+        await parts.submit("after")
+        assert parts.stored() == ["after", "first"]
+
+    run(main())
+
+
+def test_a_full_volume_fails_only_those_who_wrote_to_it() -> None:
+    async def main() -> None:
+        parts = Parts()
+        extent = parts.volumes.reserve(BLOCK)
+        parts.disk.fail_sync = OSError(errno.ENOSPC, "full")
+        waiting = [parts.submit("fragment", volumes=[extent.volume]), parts.submit("register")]
+        results = await asyncio.gather(*waiting, return_exceptions=True)
+        assert isinstance(results[0], InsufficientStorage) and results[1] is None
+        assert parts.stored() == ["register"]
+        assert not parts.fatal
+
+    run(main())
+
+
+@pytest.mark.parametrize("where", ["sync", "commit"])
+def test_any_other_disk_error_ends_the_node(where: str) -> None:
+    async def main() -> None:
+        parts = Parts()
+        extent = parts.volumes.reserve(BLOCK)
+        error = OSError(errno.EIO, "bad sector")
+        if where == "sync":
+            parts.disk.fail_sync = error
+        else:
+            parts.kv.fail_commit = error
+        waiting = [parts.submit("a", volumes=[extent.volume]), parts.submit("b")]
+        results = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(result) for result in results] == [Unavailable, Unavailable]
+        assert len(parts.fatal) == 1 and "bad sector" in str(parts.fatal[0])
+        parts.disk.fail_sync = parts.kv.fail_commit = None
+        with pytest.raises(Unavailable, match="stopped serving"):
+            parts.submit("c")
+        assert parts.stored() == []
+        assert [name for name, error in parts.settled if error is not None] == ["a", "b"]
+
+    run(main())
+
+
+def test_a_bug_in_the_committer_answers_everybody() -> None:
+    async def main() -> None:
+        parts = Parts()
+        waiting = [parts.commits.submit([("no such table", b"k", b"v")]), parts.submit("b")]
+        results = await asyncio.gather(*waiting, return_exceptions=True)
+        assert all(isinstance(result, Unavailable) for result in results)
+        assert len(parts.fatal) == 1
+
+    run(main())
+
+
+def test_what_is_acknowledged_survives_a_crash() -> None:
+    async def main() -> None:
+        parts = Parts()
+        extent = parts.volumes.reserve(BLOCK)
+        parts.volumes.file(extent.volume).pwrite(b"x" * BLOCK, extent.offset)
+        done = parts.submit("a", volumes=[extent.volume])
+        assert not parts.stored() and not done.done()
+        await done
+        parts.disk.crash(Random(1))
+        again = Volumes(parts.disk, volume_bytes=4 * BLOCK)
+        again.recover([extent])
+        assert again.file(extent.volume).pread(BLOCK, extent.offset) == b"x" * BLOCK
+        assert parts.stored() == ["a"]
+
+    run(main())

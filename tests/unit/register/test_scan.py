@@ -1,0 +1,58 @@
+"""A scan settles only what a majority agrees on; tombstones and gaps make a name disputed."""
+
+from objstore.model.clock import Ballot
+from objstore.model.ids import NodeId
+from objstore.register.scan import merge
+from objstore.wire.messages import RegScanned
+
+SETS = (tuple(NodeId(name) for name in "abcde"),)
+
+
+def page(rows: list[tuple[bytes, int, bytes]], more: bool = False) -> RegScanned:
+    ballots = b"".join(Ballot(number, 1).pack() for _, number, _ in rows)
+    return RegScanned([row[0] for row in rows], ballots, [row[2] for row in rows], [], more)
+
+
+def merged(**pages: RegScanned) -> tuple[list[tuple[bytes, bytes | None]], bytes]:
+    return tuple(merge(SETS, {NodeId(name): one for name, one in pages.items()}))  # type: ignore[return-value]
+
+
+def test_agreement_of_a_majority_settles() -> None:
+    one = page([(b"k", 5, b"shown")])
+    assert merged(a=one, b=one, c=one) == ([(b"k", b"shown")], b"")
+
+
+def test_name_missing_on_one_of_three_is_disputed() -> None:
+    one = page([(b"k", 5, b"shown")])
+    assert merged(a=one, b=one, c=page([])) == ([(b"k", None)], b"")
+
+
+def test_tombstone_on_one_replica_is_disputed() -> None:
+    nothing = page([])
+    assert merged(a=page([(b"k", 9, b"")]), b=nothing, c=nothing)[0] == [(b"k", None)]
+
+
+def test_four_answers_of_which_three_agree_settle() -> None:
+    one = page([(b"k", 5, b"shown")])
+    assert merged(a=one, b=one, c=one, d=page([(b"k", 3, b"older")]))[0] == [(b"k", b"shown")]
+
+
+def test_higher_ballot_of_one_is_disputed_even_against_a_majority() -> None:
+    one = page([(b"k", 5, b"shown")])
+    assert merged(a=one, b=one, c=one, d=page([(b"k", 7, b"newer")]))[0] == [(b"k", None)]
+
+
+def test_only_the_range_covered_by_every_page_counts() -> None:
+    short = page([(b"a", 1, b"x")], more=True)
+    long = page([(b"a", 1, b"x"), (b"b", 1, b"y")])
+    names, until = merged(a=short, b=long, c=long)
+    assert names == [(b"a", b"x")] and until == b"a\x00"
+
+
+def test_joint_sets_both_need_a_majority() -> None:
+    sets = (tuple(map(NodeId, "abc")), tuple(map(NodeId, "def")))
+    full, empty = page([(b"k", 5, b"shown")]), page([])
+    pages = {NodeId(n): full for n in "ab"} | {NodeId(n): empty for n in "de"}
+    assert merge(sets, pages).names == [(b"k", None)]
+    pages = {NodeId(n): full for n in "abde"}
+    assert merge(sets, pages).names == [(b"k", b"shown")]
