@@ -114,7 +114,7 @@ class BucketState(msgspec.Struct, frozen=True, array_like=True):
     id: BucketId
     created_ms: int
     shards: int
-    deleting: bool = False  # DeleteBucket is looking whether it is empty; writers must ask again
+    deleting: bytes = b""  # token of a DeleteBucket that is looking whether it is empty; see engine/buckets.py
 
 
 class UploadState(msgspec.Struct, frozen=True, array_like=True):

@@ -1,0 +1,1 @@
+"""Who owns what: the partition table, how it changes with the fewest moves, and the owners under a map. Pure."""

@@ -62,10 +62,13 @@ class RegRead(_Message, frozen=True):
 
 
 class RegPrepare(_Message, frozen=True):
+    """`with_data`: the grant brings Value.data along."""
+
     partition: Partition
     tag: Count
     key: Key
     ballot: PackedBallot
+    with_data: bool = False
 
 
 class RegAccept(_Message, frozen=True):
@@ -80,7 +83,8 @@ class RegAccept(_Message, frozen=True):
 
 
 class RegState(_Message, frozen=True):
-    """Answer to RegRead and to a granted RegPrepare; the payload is Value.data. Never written: ZERO, empty."""
+    """Answer to RegRead and to a granted RegPrepare; the payload is Value.data if it was asked for.
+    Never written: ZERO, empty."""
 
     accepted: PackedBallot
     listing: bytes
@@ -104,9 +108,11 @@ class RegStale(_Message, frozen=True):
 
 
 class RegScan(_Message, frozen=True):
-    """Visible registers of one bucket and space in this partition with start <= name (< end), in byte order.
+    """Accepted registers of one bucket and space in this partition with start <= name (< end), in byte order.
 
-    `with_state`: also the state, and invisible ones too (repair and garbage collection read these)."""
+    Invisible ones (tombstones) too, with an empty listing: a merge over a majority must see that a register
+    changed on one replica, or it could miss a key that another replica never got (INV-4).
+    `with_state`: also the state (repair and garbage collection read it)."""
 
     partition: Partition
     tag: Count
@@ -136,12 +142,15 @@ class RegFence(_Message, frozen=True):
 
 
 class RegPull(_Message, frozen=True):
-    """Copy of registers of a partition, any bucket, key > after (RegisterKey.pack()), for sync and repair."""
+    """Copy of registers of a partition, any bucket, key > after (RegisterKey.pack()), for sync and repair.
+
+    `promises` (with `ballots_only`): also what each register promised, and those that were only promised."""
 
     partition: Partition
     after: Annotated[bytes, Meta(max_length=2048)]
     limit: Annotated[int, Meta(ge=1, le=limits.SCAN_RECORDS_MAX)]
     ballots_only: bool = False
+    promises: bool = False
 
 
 class RegPulled(_Message, frozen=True):
@@ -156,11 +165,12 @@ class RegPulled(_Message, frozen=True):
     data_lengths: list[int]
     more: bool
     fence: Count
+    promises: bytes = b""  # if asked for: 16 bytes each, as `ballots`
 
 
 class RegInstall(_Message, frozen=True):
-    """Store each record if its ballot is above the local one (the register's promise rises with it).
-    Payload as in RegPulled."""
+    """Store each record by the acceptor's rule `install`: its ballot is above the accepted one and not below the
+    promise (which rises with it). Others are left alone; who must know pulls afterwards. Payload as in RegPulled."""
 
     partition: Partition
     keys: Annotated[list[Key], Meta(max_length=limits.SCAN_RECORDS_MAX)]
@@ -355,6 +365,7 @@ class CoEntries(_Message, frozen=True):
     values: list[bytes]
     revisions: list[int]
     revision: Count
+    leases: list[int] = []
 
 
 class CoResult(_Message, frozen=True):

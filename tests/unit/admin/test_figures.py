@@ -24,7 +24,10 @@ def test_durations(seconds: float, shown: str) -> None:
     assert figures.duration(seconds) == shown
 
 
-@pytest.mark.parametrize(("part", "whole", "shown"), [(0, 9, "0%"), (1, 10**6, "1%"), (999, 1000, "99%"), (9, 9, "100%"), (0, 0, "100%")])  # fmt: skip  # noqa: E501
+@pytest.mark.parametrize(
+    ("part", "whole", "shown"),
+    [(0, 9, "0%"), (1, 10**6, "1%"), (999, 1000, "99%"), (9, 9, "100%"), (0, 0, "100%")],
+)
 def test_all_is_said_only_when_it_is_all(part: int, whole: int, shown: str) -> None:
     assert figures.percent(part, whole) == shown
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.s3.errors import S3Error
+from gateway.s3.errors import S3Error, render_error
 from gateway.s3.sigv4 import EMPTY_SHA256, Auth, PayloadMode, SigningKeys, verify
 from gateway.s3.target import Query, parse_target
 from tests.unit.gateway_s3 import boto
@@ -242,6 +242,24 @@ def test_the_hint_names_signed_headers_that_did_not_arrive() -> None:
 )
 def test_malformed_header_authentication_is_refused(change: dict[str, str], code: str) -> None:
     assert refused("GET", "/b/k", {**signed(), **change}).code == code
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        ("Signature=", "Signature=\xe9", "SignatureDoesNotMatch"),
+        ("Signature=", "Signature=\udce9", "SignatureDoesNotMatch"),
+        ("us-east-1", "\udce9", "AuthorizationHeaderMalformed"),
+        (ACCESS_KEY, "\xe9", "AuthorizationHeaderMalformed"),
+        ("SignedHeaders=", "SignedHeaders=\udce9;", "SignatureDoesNotMatch"),
+    ],
+)
+def test_authentication_that_is_not_ascii_is_refused_like_any_other(old: str, new: str, code: str) -> None:
+    headers = signed()
+    headers["authorization"] = headers["authorization"].replace(old, new)
+    error = refused("GET", "/b/k", headers)
+    assert error.code == code
+    render_error(error, resource="/b/k", request_id="1")
 
 
 def test_missing_authentication_is_access_denied_and_unknown_keys_are_named() -> None:

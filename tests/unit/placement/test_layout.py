@@ -180,6 +180,16 @@ def test_a_newcomer_takes_from_all_and_every_pair_of_nodes_shares_partitions() -
     assert max(pairs.values()) < 1.6 * mean and min(pairs.values()) > 0.5 * mean
 
 
+def test_a_newcomer_takes_partitions_from_all_over_the_table() -> None:
+    """Else it would share its partitions with the next newcomer, and both would be rebuilt from each other."""
+    nodes = cluster(20)
+    old = compute_layout(nodes, CODE, BITS)
+    new = compute_layout([*nodes, node(999)], CODE, BITS, old)
+    taken = [p for p, row in enumerate(naive.named(new, new.data)) if node(999).id in row]
+    quarters = Counter(p // 256 for p in taken)
+    assert len(quarters) == 4 and min(quarters.values()) > 0.6 * len(taken) / 4
+
+
 def test_every_node_has_every_slot_equally_often_in_a_fresh_layout() -> None:
     layout = compute_layout(cluster(10), CODE, BITS)
     slots = Counter((slot, owner) for row in layout.data for slot, owner in enumerate(row))

@@ -189,6 +189,31 @@ def test_close_lets_requests_at_work_answer(run: Run) -> None:
 
 
 @both_loops
+def test_close_sends_all_answers_that_are_ready_even_to_a_busy_reader(run: Run) -> None:
+    async def main() -> None:
+        gate, enough = asyncio.Event(), asyncio.Event()
+
+        async def answer(request: Request, payload: bytes | memoryview) -> Answer:
+            if service.started == 8:
+                enough.set()
+            await gate.wait()
+            return Ok(), bytes(4 << 20)
+
+        service = Scripted(answer)
+        server = await serve(service, "127.0.0.1", 0, SECRET, CLUSTER)
+        transport = TcpTransport(SECRET, CLUSTER)
+        calls = [asyncio.ensure_future(transport.call(server.address, Ping(), timeout_s=PATIENCE_S)) for _ in range(8)]
+        await enough.wait()
+        closing = asyncio.ensure_future(server.close(grace_s=PATIENCE_S))
+        gate.set()
+        assert [len((await call)[1]) for call in calls] == [4 << 20] * 8
+        await closing
+        await transport.close()
+
+    run(main())
+
+
+@both_loops
 def test_close_cancels_what_does_not_end_and_its_callers_know(run: Run) -> None:
     async def main() -> None:
         started, cancelled = asyncio.Event(), asyncio.Event()

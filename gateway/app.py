@@ -1,0 +1,266 @@
+"""The gateway's HTTP server: aiohttp's low-level `web.Server`, one pipeline for every request.
+
+request id -> bound on requests in flight -> authentication -> route -> handler -> response, access log.
+Whatever goes wrong becomes an S3 error document; once the headers of a response have left, it becomes a broken
+connection instead, so that no client ever takes a short body for a whole one.
+
+Health for load balancers, without authentication: /_objstore/health/live and /_objstore/health/ready
+("_" is in no bucket name).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import ssl
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from gateway.handlers import HANDLERS
+from gateway.handlers.call import Call, Trace
+from gateway.handlers.responses import as_s3_error, close_if_unread, empty, failure, resource, stamp
+from gateway.port import Engine
+from gateway.s3.errors import S3Error
+from gateway.s3.router import route
+from gateway.s3.sigv4 import SigningKeys, verify
+from gateway.s3.target import Query, collect_headers, effective_headers, parse_target
+from gateway.settings import GatewaySettings
+
+_access_log = logging.getLogger("gateway.access")
+
+LINE_BYTES_MAX = 16 * 1024  # request line: a key of 1024 bytes, percent-encoded, and a presigned query
+HEADER_BYTES_MAX = 16 * 1024  # one header
+HEADERS_MAX = 256
+READ_BUFFER_BYTES = 256 * 1024  # of one connection
+BACKLOG = 1024
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")  # token, RFC 9110 section 5.6.2
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+CLIENT_GONE = "ClientGone"  # in the log only
+HEALTH_BUCKET = "_objstore"
+
+
+class Gateway:
+    """Serves requests of one process and counts them, so that there are not too many and none is cut off at the end."""
+
+    def __init__(self, engine: Engine, settings: GatewaySettings) -> None:
+        self.engine = engine
+        self.settings = settings
+        self.draining = False
+        self._signing_keys = SigningKeys()
+        self._busy: set[web.RequestHandler] = set()  # connections with a request in flight; one each
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def is_busy(self, connection: web.RequestHandler) -> bool:
+        return connection in self._busy
+
+    async def wait_idle(self) -> None:
+        await self._idle.wait()
+
+    def new_trace(self) -> Trace:
+        return Trace(self.settings.random.bytes(8).hex().upper(), self.settings.clock.monotonic())
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Never raises, except cancellation."""
+        connection = request.protocol
+        self._busy.add(connection)
+        self._idle.clear()
+        try:
+            return await self._answer(request)
+        finally:
+            self._busy.discard(connection)
+            if not self._busy:
+                self._idle.set()
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        trace = self.new_trace()
+        trace.awaits_continue = (
+            request.version >= (1, 1) and request.headers.get("Expect", "").lower() == "100-continue"
+        )
+        try:
+            response = await self._serve(request, trace)
+        except Exception as error:  # noqa: BLE001  the root of the request: everything unforeseen is logged there
+            response = self._failed(request, trace, error)
+        if trace.stream is None:
+            stamp(response, trace)
+            close_if_unread(request, trace, response)
+        if self.draining:
+            response.force_close()
+        self._log_access(request, response, trace)
+        return response
+
+    async def _serve(self, request: web.BaseRequest, trace: Trace) -> web.StreamResponse:
+        settings = self.settings
+        headers = collect_headers(request.raw_headers)
+        target = parse_target(request.raw_path, headers.get("host", ""), settings.domain)
+        if target.bucket == HEALTH_BUCKET:
+            return self._health(target.key)
+        if len(self._busy) > settings.requests_max:
+            raise S3Error("SlowDown")
+        auth = verify(
+            request.method,
+            target,
+            headers,
+            secret_of=settings.keys.get,
+            keys=self._signing_keys,
+            now=settings.clock.wall_ms() / 1000,
+        )
+        trace.access_key = auth.access_key
+        headers = _with_parameters(headers, target.query)
+        operation = route(request.method, target.bucket, target.key, target.query, headers)
+        trace.operation = operation.value
+        call = Call(self.engine, settings, request, trace, target, headers, auth, operation)
+        return await HANDLERS[operation](call)
+
+    def _failed(self, request: web.BaseRequest, trace: Trace, error: Exception) -> web.StreamResponse:
+        """An error document, or a broken connection when a response is already on its way."""
+        transport = request.transport
+        if isinstance(error, ConnectionError) and (transport is None or transport.is_closing()):
+            trace.error = CLIENT_GONE
+            return trace.stream or empty(400)  # nobody will see it
+        if trace.stream is None:
+            return failure(request, trace, as_s3_error(error, trace))
+        trace.error = CLIENT_GONE if isinstance(error, TimeoutError) else as_s3_error(error, trace).code
+        if transport is not None:
+            transport.abort()
+        trace.stream.force_close()
+        return trace.stream
+
+    def _health(self, key: str | None) -> web.StreamResponse:
+        if key == "health/live":
+            return web.Response(text="live\n")
+        if key == "health/ready":
+            reason = "shutting down" if self.draining else self.engine.ready()
+            return web.Response(status=503 if reason else 200, text=f"{reason or 'ready'}\n")
+        return web.Response(status=404, text="not found: there are health/live and health/ready\n")
+
+    def _log_access(self, request: web.BaseRequest, response: web.StreamResponse, trace: Trace) -> None:
+        if not _access_log.isEnabledFor(logging.INFO):
+            return
+        path = resource(request)
+        fields = {
+            "request_id": trace.request_id,
+            "remote": request.remote,
+            "access_key": trace.access_key,
+            "method": request.method,
+            "path": path,
+            "operation": trace.operation,
+            "status": response.status,
+            "error": trace.error,
+            "bytes_in": trace.bytes_in,
+            "bytes_out": response.content_length or 0,
+            "duration_ms": round((self.settings.clock.monotonic() - trace.started) * 1000, 3),
+        }
+        _access_log.info("%s %s %d", request.method, path, response.status, extra=fields)
+
+
+def _with_parameters(sent: dict[str, str], query: Query) -> dict[str, str]:
+    """The headers, and the parameters that count as headers. These can hold what no header may, such as a line end:
+    stored as metadata it would make every later response of the object unsendable."""
+    headers = effective_headers(sent, query)
+    for name, value in headers.items():
+        if name not in sent and (not _HEADER_NAME.fullmatch(name) or _CONTROL.search(value)):
+            raise S3Error("InvalidArgument", f"The parameter {name!r} cannot be a header: it has forbidden characters.")
+    return headers
+
+
+class _Connection(web.RequestHandler):
+    """What aiohttp refuses before there is a request (a bad request line, header or length) is an S3 error too."""
+
+    __slots__ = ("_gateway",)
+
+    def __init__(self, gateway: Gateway, manager: web.Server, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self._gateway = gateway
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if request.writer.output_size > 0:
+            raise ConnectionError("a response is already on its way")
+        if status == 400:
+            code = "InvalidArgument" if "content-length" in (message or "").lower() else "InvalidRequest"
+            text = "The HTTP request is malformed: " + (message or "").strip().partition("\n")[0]
+            error = S3Error(code, text)
+        else:
+            self.log_exception("unexpected error of a connection", exc_info=exc)
+            error = S3Error("InternalError")
+        trace = self._gateway.new_trace()
+        response = failure(request, trace, error)
+        stamp(response, trace)
+        response.force_close()
+        return response
+
+
+class _Server(web.Server):
+    def __init__(self, gateway: Gateway, **options: Any) -> None:
+        super().__init__(gateway.handle, **options)
+        self.gateway = gateway
+
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(self.gateway, self, loop=self._loop, **self._kwargs)
+
+
+def make_server(engine: Engine, settings: GatewaySettings) -> _Server:
+    """The protocol factory for `loop.create_server`. Call it inside a running loop."""
+    return _Server(
+        Gateway(engine, settings),
+        access_log=None,  # `gateway.access` says more
+        auto_decompress=False,  # an object may be gzip; its bytes are nobody's business here
+        keepalive_timeout=settings.keep_alive_s,
+        lingering_time=settings.linger_s,
+        max_line_size=LINE_BYTES_MAX,
+        max_field_size=HEADER_BYTES_MAX,
+        max_headers=HEADERS_MAX,
+        read_bufsize=READ_BUFFER_BYTES,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RunningGateway:
+    address: str  # host:port, the real port when 0 was asked for
+    _server: _Server
+    _listener: asyncio.Server
+
+    async def close(self, grace_s: float = 30.0) -> None:
+        """No new connections; requests in flight get `grace_s` to end, then their connections are cut."""
+        gateway = self._server.gateway
+        gateway.draining = True
+        self._listener.close()
+        for connection in self._server.connections:
+            if not gateway.is_busy(connection):
+                connection.force_close()
+        try:
+            async with asyncio.timeout(grace_s):
+                await gateway.wait_idle()
+        except TimeoutError:
+            logging.getLogger("gateway").warning("requests still in flight after %.0f s are cut off", grace_s)
+        await self._server.shutdown(1.0)
+        await self._listener.wait_closed()
+
+
+async def serve_gateway(
+    engine: Engine,
+    settings: GatewaySettings,
+    host: str,
+    port: int,
+    *,
+    reuse_port: bool = False,
+    ssl_context: ssl.SSLContext | None = None,
+) -> RunningGateway:
+    """Listen on host:port (0: any free one). `reuse_port` lets several worker processes share it."""
+    server = make_server(engine, settings)
+    loop = asyncio.get_running_loop()
+    listener = await loop.create_server(
+        server, host, port, reuse_port=reuse_port or None, backlog=BACKLOG, ssl=ssl_context
+    )
+    bound = listener.sockets[0].getsockname()
+    shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
+    return RunningGateway(f"{shown}:{bound[1]}", server, listener)

@@ -1,0 +1,84 @@
+"""Request bodies: from the socket, through `gateway.s3.payload`, to the engine, with nothing kept in between.
+
+A client that sent `Expect: 100-continue` is told to go on when its body is first wanted, so never before
+authentication and the checks of headers. Nothing may be committed unless `UploadBody.finish` has returned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from gateway.handlers.call import Call
+from gateway.s3.errors import S3Error
+from gateway.s3.payload import Payload, read_small_body
+from objstore.ports import Buffer
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class UploadBody:
+    """The bytes of one object or part, and the verification that ends them."""
+
+    def __init__(self, call: Call, payload: Payload) -> None:
+        self._call = call
+        self._payload = payload
+        self._ended = False
+
+    async def chunks(self) -> AsyncIterator[Buffer]:
+        feed = self._payload.feed
+        async for data in _received(self._call):
+            for piece in feed(data):
+                yield piece
+        self._ended = True
+
+    def finish(self) -> dict[str, str]:
+        """The checksum headers to store. Refuses to vouch for a body that was not read to its end."""
+        if not self._ended:
+            raise S3Error("IncompleteBody")
+        return self._payload.finish()
+
+
+async def read_document(call: Call) -> bytes:
+    """A whole (XML) body of bounded size, verified."""
+    headers = call.headers
+    if not call.request.body_exists:
+        headers = {"content-length": "0", **headers}  # a request without body may leave the length out
+    payload = read_small_body(headers, call.auth)
+    body = bytearray()
+    async for data in _received(call):
+        for piece in payload.feed(data):
+            body += piece
+    payload.finish()
+    return bytes(body)
+
+
+async def _received(call: Call) -> AsyncIterator[bytes]:
+    """Network buffers as they come. Silence for too long, or a lost connection, is an S3Error."""
+    content = call.request.content
+    trace = call.trace
+    _tell_to_continue(call)
+    while True:
+        try:
+            if content.total_bytes > trace.bytes_in or content.is_eof():
+                data = await content.readany()  # does not wait: a timer would be wasted
+            else:
+                async with asyncio.timeout(call.settings.body_idle_s):
+                    data = await content.readany()
+        except TimeoutError:
+            raise S3Error("RequestTimeout") from None
+        except (ConnectionError, web.RequestPayloadError, web.PayloadAccessError) as error:
+            raise S3Error("IncompleteBody") from error
+        if not data:
+            return
+        trace.bytes_in += len(data)
+        yield data
+
+
+def _tell_to_continue(call: Call) -> None:
+    transport = call.request.transport
+    if call.trace.awaits_continue and transport is not None:
+        call.trace.awaits_continue = False
+        transport.write(_CONTINUE)

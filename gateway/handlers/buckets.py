@@ -1,0 +1,77 @@
+"""Operations on buckets as a whole, and the fixed answers about configuration that this store does not have."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from gateway.handlers.bodies import read_document
+from gateway.handlers.call import Call
+from gateway.handlers.responses import empty, xml
+from gateway.s3 import answers, listing
+from gateway.s3.answers import Owner
+from gateway.s3.bodies import parse_create_bucket
+from gateway.s3.errors import S3Error
+from gateway.s3.operations import EMPTY, NOT_CONFIGURED
+
+# One owner of everything: access keys share all buckets. Some clients insist on an id of 64 hex digits.
+OWNER = Owner(id="0" * 63 + "1", name="objstore")
+
+
+async def list_buckets(call: Call) -> web.StreamResponse:
+    params = listing.buckets_params(call.target.query)
+    page, token = listing.buckets_page(params, await call.engine.list_buckets())
+    return xml(answers.list_buckets(page, token, params, OWNER, call.settings.region))
+
+
+async def create_bucket(call: Call) -> web.StreamResponse:
+    wanted = parse_create_bucket(await read_document(call))
+    region = call.settings.region
+    if wanted not in ("", region):
+        text = f"The location constraint {wanted!r} is not the region of this store, which is {region!r}."
+        raise S3Error("IllegalLocationConstraintException", text)
+    await call.engine.create_bucket(call.bucket)
+    return empty(headers={"Location": f"/{call.bucket}"})
+
+
+async def head_bucket(call: Call) -> web.StreamResponse:
+    await call.engine.get_bucket(call.bucket)
+    return empty(headers={"x-amz-bucket-region": call.settings.region, "Content-Type": "application/xml"})
+
+
+async def delete_bucket(call: Call) -> web.StreamResponse:
+    await call.engine.delete_bucket(call.bucket)
+    return empty(204)
+
+
+async def get_location(call: Call) -> web.StreamResponse:
+    await call.engine.get_bucket(call.bucket)
+    return xml(answers.location(call.settings.region))
+
+
+async def get_versioning(call: Call) -> web.StreamResponse:
+    await call.engine.get_bucket(call.bucket)
+    return xml(answers.versioning())
+
+
+async def get_acl(call: Call) -> web.StreamResponse:
+    await _check_exists(call)
+    return xml(answers.acl(OWNER))
+
+
+async def not_configured(call: Call) -> web.StreamResponse:
+    await _check_exists(call)
+    code, message = NOT_CONFIGURED[call.operation]
+    raise S3Error(code, message)
+
+
+async def empty_document(call: Call) -> web.StreamResponse:
+    await _check_exists(call)
+    return xml(EMPTY[call.operation])
+
+
+async def _check_exists(call: Call) -> None:
+    """The bucket, or the object if the request names one."""
+    if call.target.key is None:
+        await call.engine.get_bucket(call.bucket)
+    else:
+        await call.engine.head_object(call.bucket, call.key)

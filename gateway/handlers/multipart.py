@@ -1,0 +1,110 @@
+"""Multipart uploads: create, upload a part, complete, abort. (Lists are in `lists`, UploadPartCopy in `copies`.)"""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from gateway.handlers.bodies import UploadBody, read_document
+from gateway.handlers.call import Call
+from gateway.handlers.objects import written_headers
+from gateway.handlers.responses import answer_in_time, empty, xml
+from gateway.s3 import answers, checksums
+from gateway.s3.bodies import CompletePart, parse_complete
+from gateway.s3.conditions import write_condition
+from gateway.s3.errors import S3Error
+from gateway.s3.listing import part_number
+from gateway.s3.metadata import checksum_headers, stored_headers
+from gateway.s3.payload import Payload
+from objstore.engine.types import PartInfo
+from objstore.model.errors import NoSuchUpload
+
+
+def _upload_id(call: Call) -> str:
+    return call.target.query.get("uploadId") or ""
+
+
+async def create_upload(call: Call) -> web.StreamResponse:
+    checksum = checksums.requested_multipart(call.headers)
+    upload_id = await call.engine.create_upload(call.bucket, call.key, {**stored_headers(call.headers), **checksum})
+    return xml(answers.create_multipart_upload(call.bucket, call.key, upload_id), checksum)
+
+
+async def upload_part(call: Call) -> web.StreamResponse:
+    number = part_number(call.target.query)
+    payload = Payload(call.headers, call.auth, default_algorithm=call.settings.default_checksum)
+    body = UploadBody(call, payload)
+    part = await call.engine.put_part(
+        call.bucket,
+        call.key,
+        _upload_id(call),
+        number,
+        body.chunks(),
+        payload.length,
+        content_md5=payload.content_md5,
+        finish=body.finish,
+    )
+    return empty(headers=written_headers(part.etag, part.headers))
+
+
+async def complete_upload(call: Call) -> web.StreamResponse:
+    condition = write_condition(call.headers)
+    chosen = parse_complete(await read_document(call))
+    location = f"{call.request.scheme}://{call.headers.get('host', '')}{call.target.path}"
+
+    async def work() -> bytes:
+        headers = await _object_checksum(call, chosen)
+        info = await call.engine.complete_upload(
+            call.bucket,
+            call.key,
+            _upload_id(call),
+            [(part.number, part.etag) for part in chosen],
+            condition=condition,
+            headers=headers,
+        )
+        shown = checksum_headers(info.headers)
+        return answers.complete_multipart_upload(location, call.bucket, call.key, info.etag, shown)
+
+    return await answer_in_time(call, work())
+
+
+async def abort_upload(call: Call) -> web.StreamResponse:
+    await call.engine.abort_upload(call.bucket, call.key, _upload_id(call))
+    return empty(204)
+
+
+async def _object_checksum(call: Call, chosen: tuple[CompletePart, ...]) -> dict[str, str]:
+    """The checksum of the whole from those of its parts, after comparing what the client says about either.
+
+    An upload that is not open has none to compute: the engine knows whether this is a repeat of its completion.
+    """
+    try:
+        upload_headers, stored = await _stored_parts(call)
+    except NoSuchUpload:
+        return {}
+    parts: list[PartInfo] = []
+    for part in chosen:
+        found = stored.get(part.number)
+        if found is None or found.etag != part.etag:
+            return {}  # the engine refuses it, with its reason
+        for algorithm, value in part.checksums.items():
+            if found.headers.get(checksums.header_name(algorithm)) != value:
+                raise S3Error("InvalidPart", f"Part {part.number} does not have the {algorithm} checksum given for it.")
+        parts.append(found)
+    size = sum(part.size for part in parts)
+    if call.headers.get("x-amz-mp-object-size", str(size)) != str(size):
+        raise S3Error("InvalidRequest", f"The parts have {size} bytes, not what x-amz-mp-object-size says.")
+    whole = checksums.combined(upload_headers, [(part.headers, part.size) for part in parts])
+    checksums.check_complete(call.headers, whole)
+    return whole
+
+
+async def _stored_parts(call: Call) -> tuple[dict[str, str], dict[int, PartInfo]]:
+    """Headers of the upload, and its parts by number."""
+    stored: dict[int, PartInfo] = {}
+    after = 0
+    while True:
+        page = await call.engine.list_parts(call.bucket, call.key, _upload_id(call), after=after)
+        stored.update((part.number, part) for part in page.parts)
+        if not page.truncated:
+            return page.headers, stored
+        after = page.next_after

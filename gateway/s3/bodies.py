@@ -1,0 +1,129 @@
+"""XML request bodies, bounded and read strictly: CompleteMultipartUpload, Delete, CreateBucketConfiguration.
+
+An element that this gateway does not know is refused (MalformedXML, or NotImplemented where S3 gives it a meaning):
+skipping a condition would delete what should have stayed.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from gateway.s3 import xml
+from gateway.s3.checksums import ALGORITHMS, decode
+from gateway.s3.errors import S3Error
+from objstore.model.limits import LIST_PAGE_MAX, PARTS_MAX, XML_BODY_BYTES_MAX
+
+_CHECKSUM_ELEMENTS = {"Checksum" + algorithm.upper(): algorithm for algorithm in ALGORITHMS}
+
+
+class DeleteEntry(NamedTuple):
+    key: str  # unchecked: a key that cannot be is an error of this entry alone
+    version_id: str | None = None
+    etag: str | None = None  # without quotes: delete only while this is the ETag
+
+
+class DeleteRequest(NamedTuple):
+    entries: tuple[DeleteEntry, ...]  # 1 to 1000
+    quiet: bool
+
+
+class CompletePart(NamedTuple):
+    number: int
+    etag: str  # without quotes
+    checksums: dict[str, str]  # {"crc32": base64}
+
+
+def parse_delete(body: bytes) -> DeleteRequest:
+    """S3Error MalformedXML; NotImplemented for the conditions of directory buckets."""
+    root = _parse(body, "Delete")
+    _only_known(root, "Object", "Quiet")
+    objects = root.all("Object")
+    if not 1 <= len(objects) <= LIST_PAGE_MAX:
+        raise _malformed(f"Delete must name 1 to {LIST_PAGE_MAX} objects, not {len(objects)}")
+    return DeleteRequest(tuple(map(_delete_entry, objects)), _boolean("Quiet", _text(root, "Quiet")))
+
+
+def _delete_entry(node: xml.Node) -> DeleteEntry:
+    for name in ("LastModifiedTime", "Size"):
+        if node.all(name):
+            raise S3Error("NotImplemented", f"The condition {name} of DeleteObjects is not implemented.")
+    _only_known(node, "Key", "VersionId", "ETag")
+    key, etag = _text(node, "Key"), _text(node, "ETag")
+    if not key:
+        raise _malformed("an Object has no Key")
+    return DeleteEntry(key, _text(node, "VersionId"), None if etag is None else _unquoted(etag))
+
+
+def parse_complete(body: bytes) -> tuple[CompletePart, ...]:
+    """In the order given (the engine answers InvalidPartOrder). S3Error MalformedXML, InvalidArgument (number)."""
+    root = _parse(body, "CompleteMultipartUpload")
+    _only_known(root, "Part")
+    parts = root.all("Part")
+    if not 1 <= len(parts) <= PARTS_MAX:
+        raise _malformed(f"CompleteMultipartUpload must name 1 to {PARTS_MAX} parts, not {len(parts)}")
+    return tuple(map(_complete_part, parts))
+
+
+def _complete_part(node: xml.Node) -> CompletePart:
+    _only_known(node, "PartNumber", "ETag", *_CHECKSUM_ELEMENTS)
+    number, etag = _text(node, "PartNumber"), _text(node, "ETag")
+    if number is None or etag is None:
+        raise _malformed("a Part lacks its PartNumber or its ETag")
+    number = number.strip()
+    if not (number.isascii() and number.isdigit() and len(number) <= 5 and 1 <= int(number) <= PARTS_MAX):
+        message = f"PartNumber must be an integer between 1 and {PARTS_MAX}, not {number}."
+        raise S3Error("InvalidArgument", message, extra={"ArgumentName": "PartNumber", "ArgumentValue": number})
+    checksums = {}
+    for element, algorithm in _CHECKSUM_ELEMENTS.items():
+        value = _text(node, element)
+        if value:
+            decode(algorithm, value.strip())
+            checksums[algorithm] = value.strip()
+    return CompletePart(int(number), _unquoted(etag), checksums)
+
+
+def parse_create_bucket(body: bytes) -> str:
+    """The LocationConstraint, "" if there is none. An empty body is no configuration."""
+    if not body.strip():
+        return ""
+    root = _parse(body, "CreateBucketConfiguration")
+    for name in ("Location", "Bucket", "Tags"):
+        if root.all(name):
+            raise S3Error("NotImplemented", f"The element {name} of CreateBucketConfiguration is not implemented.")
+    _only_known(root, "LocationConstraint")
+    return (_text(root, "LocationConstraint") or "").strip()
+
+
+def _parse(body: bytes, root: str) -> xml.Node:
+    try:
+        return xml.parse(body, root, size_max=XML_BODY_BYTES_MAX)
+    except xml.XMLError as error:
+        raise _malformed(str(error)) from error
+
+
+def _text(node: xml.Node, name: str) -> str | None:
+    try:
+        return node.only(name)
+    except xml.XMLError as error:
+        raise _malformed(str(error)) from error
+
+
+def _only_known(node: xml.Node, *names: str) -> None:
+    for child in node.children:
+        if child.name not in names:
+            raise _malformed(f"{node.name} has an unknown element {child.name}")
+
+
+def _boolean(name: str, text: str | None) -> bool:
+    value = (text or "false").strip().lower()
+    if value not in ("true", "false", "1", "0"):
+        raise _malformed(f"{name} must be true or false, not {value}")
+    return value in ("true", "1")
+
+
+def _unquoted(etag: str) -> str:
+    return etag.strip().strip('"')
+
+
+def _malformed(reason: str) -> S3Error:
+    return S3Error("MalformedXML", f"The XML you provided was not well-formed or not as expected: {reason}.")

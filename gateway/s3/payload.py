@@ -1,0 +1,184 @@
+"""The body of an upload: its length, its framing, and everything it must match, as one push pipeline.
+
+Use: `payload = Payload(headers, auth)`; for every buffer of the network take what `payload.feed(buffer)` returns;
+after the last one, and before anything is committed, `payload.finish()`. What a client says of a body in several
+places must agree before a byte is read; what it says of the content is verified, or refused, never ignored. So the
+framing of aws-chunked can not end up inside an object.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Callable, Mapping
+
+from gateway.s3 import checksums
+from gateway.s3.checksums import Buffer
+from gateway.s3.chunked import ChunkDecoder
+from gateway.s3.errors import S3Error
+from gateway.s3.metadata import content_codings
+from gateway.s3.sigv4 import Auth, PayloadMode
+from objstore.model.limits import PUT_SIZE_MAX, XML_BODY_BYTES_MAX
+
+_SDK_ALGORITHM = "x-amz-sdk-checksum-algorithm"
+
+
+class Payload:
+    """length: bytes of the object (decoded). content_md5: raw 16 bytes for the engine to verify, or None.
+
+    S3Error from the constructor: MissingContentLength, EntityTooLarge, InvalidDigest, InvalidRequest; from feed and
+    finish: IncompleteBody, SignatureDoesNotMatch, MalformedTrailerError, BadDigest, XAmzContentSHA256Mismatch.
+    """
+
+    def __init__(
+        self,
+        headers: Mapping[str, str],
+        auth: Auth,
+        *,
+        size_max: int = PUT_SIZE_MAX,
+        default_algorithm: str | None = None,
+        verify_md5: bool = False,
+    ) -> None:
+        """default_algorithm: computed and stored when the client names no checksum, for example "crc64nvme".
+
+        verify_md5: check Content-MD5 here and set content_md5 to None, for bodies that the engine does not see.
+        """
+        self.length = _length(headers, auth.mode)
+        if self.length > size_max:
+            message = f"The body has {self.length} bytes, at most {size_max} are allowed."
+            extra = {"ProposedSize": str(self.length), "MaxSizeAllowed": str(size_max)}
+            raise S3Error("EntityTooLarge", message, extra=extra)
+        self.content_md5 = _content_md5(headers)
+        trailers = _trailer_names(headers, auth.mode)
+        self._decoder = ChunkDecoder(auth.mode, auth, self.length, trailers) if auth.mode.chunked else None
+        self._received = 0
+        self._algorithm, self._expected = _checksum_wanted(headers, trailers)
+        algorithm = self._algorithm or default_algorithm
+        self._stored_algorithm = algorithm
+        self._checksum = checksums.hasher(algorithm) if algorithm else None
+        self._sha256 = hashlib.sha256() if auth.mode is PayloadMode.HASHED else None
+        self._sha256_expected = auth.payload_sha256
+        self._md5_expected: bytes | None = None
+        if verify_md5:
+            self._md5_expected, self.content_md5 = self.content_md5, None
+        self._md5 = hashlib.md5(usedforsecurity=False) if self._md5_expected else None
+        hashers = (self._checksum, self._sha256, self._md5)
+        self._updates: list[Callable[[Buffer], None]] = [each.update for each in hashers if each is not None]
+
+    def feed(self, data: Buffer) -> list[memoryview]:
+        """Object bytes contained in `data`, as views of it."""
+        pieces = self._decoder.feed(data) if self._decoder else [memoryview(data)]
+        for piece in pieces:
+            self._received += len(piece)
+            if self._received > self.length:
+                raise S3Error("IncompleteBody", f"The body has more than the announced {self.length} bytes.")
+            for update in self._updates:
+                update(piece)
+        return pieces
+
+    def finish(self) -> dict[str, str]:
+        """Verifies all; the checksum headers to store with the object, to answer with, or {}.
+
+        {"x-amz-checksum-crc32": "...", "x-amz-checksum-type": "FULL_OBJECT"}. Fits `finish=` of the engine.
+        """
+        if self._decoder:
+            self._decoder.finish()
+        if self._received != self.length:
+            raise S3Error("IncompleteBody", f"The body ended after {self._received} of {self.length} bytes.")
+        if self._sha256 is not None and (actual := self._sha256.hexdigest()) != self._sha256_expected:
+            extra = {"ClientComputedContentSHA256": self._sha256_expected, "S3ComputedContentSHA256": actual}
+            raise S3Error("XAmzContentSHA256Mismatch", extra=extra)
+        if self._md5 is not None and self._md5.digest() != self._md5_expected:
+            raise S3Error("BadDigest", "The Content-MD5 you specified did not match what was received.")
+        return self._finish_checksum()
+
+    def _finish_checksum(self) -> dict[str, str]:
+        if self._checksum is None or self._stored_algorithm is None:
+            return {}
+        name = checksums.header_name(self._stored_algorithm)
+        digest = self._checksum.digest()
+        if self._algorithm is not None:
+            expected = self._expected
+            if expected is None:
+                assert self._decoder is not None
+                expected = checksums.decode(self._algorithm, self._decoder.trailers[name])
+            if not hmac.compare_digest(digest, expected):
+                raise checksums.mismatch(self._algorithm)
+        return {name: checksums.encode(digest), checksums.TYPE_HEADER: checksums.FULL_OBJECT}
+
+
+def read_small_body(headers: Mapping[str, str], auth: Auth) -> Payload:
+    """For XML bodies: bounded, and Content-MD5 is verified by `finish`."""
+    return Payload(headers, auth, size_max=XML_BODY_BYTES_MAX, verify_md5=True)
+
+
+def _length(headers: Mapping[str, str], mode: PayloadMode) -> int:
+    """Bytes of the object, without framing. Also refuses what contradicts the payload mode."""
+    if mode.chunked:
+        return _number(headers, "x-amz-decoded-content-length")
+    for name in ("x-amz-decoded-content-length", "x-amz-trailer"):
+        if name in headers:
+            message = f"{name} needs a STREAMING-... value in x-amz-content-sha256, which is {mode.value}."
+            raise S3Error("InvalidRequest", message)
+    if "aws-chunked" in content_codings(headers):
+        message = (
+            f"Content-Encoding: aws-chunked needs a STREAMING-... value in x-amz-content-sha256, not {mode.value}."
+        )
+        raise S3Error("InvalidRequest", message)
+    return _number(headers, "content-length")
+
+
+def _number(headers: Mapping[str, str], name: str) -> int:
+    value = headers.get(name)
+    if value is None:
+        raise S3Error("MissingContentLength", f"You must provide the header {name}.")
+    if not (value.isascii() and value.isdigit() and len(value) <= 18):
+        raise S3Error("InvalidArgument", f"{name} must be a number of bytes, not {value}.")
+    return int(value)
+
+
+def _content_md5(headers: Mapping[str, str]) -> bytes | None:
+    value = headers.get("content-md5")
+    if value is None:
+        return None
+    try:
+        digest = base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        digest = b""
+    if len(digest) != 16:
+        raise S3Error("InvalidDigest", extra={"Content-MD5": value})
+    return digest
+
+
+def _trailer_names(headers: Mapping[str, str], mode: PayloadMode) -> frozenset[str]:
+    names = frozenset(name.strip().lower() for name in headers.get("x-amz-trailer", "").split(",") if name.strip())
+    if names and not mode.trailer:
+        raise S3Error("InvalidRequest", f"x-amz-trailer cannot be used with x-amz-content-sha256: {mode.value}.")
+    for name in names:
+        if name not in map(checksums.header_name, checksums.ALGORITHMS):
+            raise S3Error("InvalidRequest", f"The value {name} of x-amz-trailer is not supported.")
+    if len(names) > 1:
+        raise S3Error("InvalidRequest", "Expecting a single x-amz-checksum- trailer.")
+    return names
+
+
+def _checksum_wanted(headers: Mapping[str, str], trailers: frozenset[str]) -> tuple[str | None, bytes | None]:
+    """(algorithm, digest): the digest None when it comes in the trailer; both None when no checksum is declared."""
+    declared = checksums.declared(headers)
+    if declared and trailers:
+        raise S3Error("InvalidRequest", "Expecting a single x-amz-checksum- header or trailer, not both.")
+    algorithm = declared[0] if declared else next(iter(trailers)).removeprefix("x-amz-checksum-") if trailers else None
+    named = headers.get(_SDK_ALGORITHM)
+    if named is not None:
+        if algorithm is None:
+            message = (
+                f"{_SDK_ALGORITHM} specified, but no corresponding x-amz-checksum-* or x-amz-trailer header was found."
+            )
+            raise S3Error("InvalidRequest", message)
+        if checksums.algorithm_named(_SDK_ALGORITHM, named) != algorithm:
+            raise S3Error(
+                "InvalidRequest", f"Value for {_SDK_ALGORITHM} header is invalid: the checksum is {algorithm}."
+            )
+    return algorithm, checksums.decode(*declared) if declared else None

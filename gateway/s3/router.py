@@ -1,0 +1,157 @@
+"""Which operation a request asks for; whatever is not implemented is refused here, by name.
+
+Refusing is the point: a header or parameter that changes the meaning of a request must be obeyed or answered with
+501, never skipped. So the tables below list what is *accepted*; everything else that begins with x-amz-, and every
+other parameter, is refused without having to be known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from gateway.s3.checksums import ALGORITHMS, header_name
+from gateway.s3.errors import S3Error
+from gateway.s3.names import check_bucket_name, check_key
+from gateway.s3.operations import TABLE, Operation, Row, Scope, Support
+from gateway.s3.target import Query, effective_headers, percent_decode
+
+# Implemented, or without an effect that could be missed.
+ACCEPTED_HEADERS = frozenset(
+    (
+        "x-amz-bypass-governance-retention",  # nothing is ever locked
+        "x-amz-checksum-algorithm",
+        "x-amz-checksum-mode",
+        "x-amz-checksum-type",
+        "x-amz-content-sha256",
+        "x-amz-copy-source",
+        "x-amz-copy-source-if-match",
+        "x-amz-copy-source-if-modified-since",
+        "x-amz-copy-source-if-none-match",
+        "x-amz-copy-source-if-unmodified-since",
+        "x-amz-copy-source-range",
+        "x-amz-date",
+        "x-amz-decoded-content-length",
+        "x-amz-metadata-directive",
+        "x-amz-mp-object-size",
+        "x-amz-request-payer",  # nobody pays
+        "x-amz-sdk-checksum-algorithm",
+        "x-amz-tagging-directive",  # there are no tags to copy or replace; x-amz-tagging is refused
+        "x-amz-trailer",
+        "x-amz-user-agent",
+        *(header_name(algorithm) for algorithm in ALGORITHMS),
+    )
+)
+ACCEPTED_PREFIXES = ("x-amz-meta-",)
+# Accepted only when they ask for what is the case anyway.
+ACCEPTED_VALUES: Mapping[str, frozenset[str]] = {
+    "x-amz-acl": frozenset(("private", "bucket-owner-full-control")),
+    "x-amz-bucket-object-lock-enabled": frozenset(("false", "False")),
+    "x-amz-object-ownership": frozenset(("BucketOwnerEnforced",)),
+    "x-amz-storage-class": frozenset(("STANDARD",)),
+}
+_CONDITIONS = frozenset(("if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range"))
+_COPY_HEADERS = "x-amz-copy-source"
+_IGNORED_PARAMETERS = "x-"  # AWS reserves these for the log; x-amz-* ones count as headers
+
+
+def _by_resource() -> dict[tuple[str, Scope], tuple[Row, ...]]:
+    """The rows of each method and scope, the most specific first."""
+    found: dict[tuple[str, Scope], list[Row]] = {}
+    for row in sorted(TABLE, key=lambda row: -2 * len(row.markers) - bool(row.header)):
+        found.setdefault((row.method, row.scope), []).append(row)
+    return {resource: tuple(rows) for resource, rows in found.items()}
+
+
+_ROWS = _by_resource()
+
+
+def route(method: str, bucket: str | None, key: str | None, query: Query, headers: Mapping[str, str]) -> Operation:
+    """An operation that handlers must serve: an implemented one, or one of NOT_CONFIGURED or EMPTY.
+
+    S3Error NotImplemented (501, names the header or parameter), MethodNotAllowed, InvalidBucketName,
+    KeyTooLongError, NoSuchVersion.
+    """
+    scope = Scope.SERVICE if bucket is None else Scope.BUCKET if key is None else Scope.OBJECT
+    if bucket is not None:
+        check_bucket_name(bucket)
+    if key is not None:
+        check_key(key)
+    row = _match(method, scope, query, headers)
+    if row.support is Support.NO:
+        raise S3Error("NotImplemented", f"{row.operation.value} is not implemented.")
+    _check_parameters(row, query)
+    _check_headers(row, effective_headers(headers, query))
+    if "versionId" in row.parameters:
+        check_version_id(query.get("versionId"))
+    return row.operation
+
+
+def _match(method: str, scope: Scope, query: Query, headers: Mapping[str, str]) -> Row:
+    for row in _ROWS.get((method, scope), ()):
+        if all(marker in query for marker in row.markers) and (not row.header or row.header in headers):
+            return row
+    allowed = sorted({method for method, resource in _ROWS if resource is scope})
+    message = f"{method} is not a method of a {scope.value}, or a parameter is missing that says what to do."
+    raise S3Error("MethodNotAllowed", message, headers={"Allow": ", ".join(allowed)})
+
+
+def _check_parameters(row: Row, query: Query) -> None:
+    for name, _ in query.pairs:
+        if name not in row.parameters and name not in row.markers and not name.lower().startswith(_IGNORED_PARAMETERS):
+            what = f"The parameter {name!r} of {row.operation.value} is not implemented."
+            raise S3Error("NotImplemented", what, extra={"ParameterName": name})
+
+
+def _check_headers(row: Row, headers: Mapping[str, str]) -> None:
+    for name, value in headers.items():
+        if name.startswith("x-amz-") and not _accepted(row, name, value):
+            shown = f"{name}: {value}" if name in ACCEPTED_VALUES else name
+            raise _refused_header(name, f"The header {shown} is not implemented for {row.operation.value}.")
+    if row.method in ("GET", "HEAD") and not row.conditions:
+        return  # a list has no ETag and no date: its conditional headers are moot
+    for name in _CONDITIONS & headers.keys() - row.conditions:
+        raise _refused_header(name, f"{row.operation.value} does not support the condition {name}.")
+    if row.method in ("PUT", "POST") and "content-range" in headers:
+        raise _refused_header("content-range", "Writing a part of an object (Content-Range) is not implemented.")
+
+
+def _accepted(row: Row, name: str, value: str) -> bool:
+    if name.startswith(_COPY_HEADERS) and row.header != _COPY_HEADERS:
+        return False
+    if name in ACCEPTED_VALUES:
+        return value in ACCEPTED_VALUES[name]
+    return name in ACCEPTED_HEADERS or name.startswith(ACCEPTED_PREFIXES)
+
+
+def _refused_header(name: str, message: str) -> S3Error:
+    return S3Error("NotImplemented", message, extra={"Header": name})
+
+
+def check_version_id(version_id: str | None) -> None:
+    """S3Error NoSuchVersion unless None or "null", the version id of every object without versioning."""
+    if version_id not in (None, "null"):
+        raise S3Error("NoSuchVersion", extra={"VersionId": version_id or ""})
+
+
+class CopySource(NamedTuple):
+    bucket: str
+    key: str
+
+
+def copy_source(header: str) -> CopySource:
+    """x-amz-copy-source: [/]bucket/key, percent-encoded, perhaps with ?versionId=null. S3Error InvalidArgument."""
+    path, _, version_id = header.partition("?versionId=")
+    check_version_id(version_id or None)
+    if path.startswith("arn:"):
+        raise S3Error("NotImplemented", "A copy source given as an ARN is not implemented.")
+    bucket, slash, key = percent_decode(path.removeprefix("/")).partition("/")
+    if not (bucket and slash and key):
+        raise S3Error(
+            "InvalidArgument",
+            f"x-amz-copy-source must be of the form bucket/key, percent-encoded, not {header}.",
+            extra={"ArgumentName": "x-amz-copy-source", "ArgumentValue": header},
+        )
+    check_bucket_name(bucket)
+    check_key(key)
+    return CopySource(bucket, key)

@@ -1,0 +1,332 @@
+"""AWS Signature Version 4 (AWS4-HMAC-SHA256), verified: Authorization header and presigned query.
+
+Source: AWS, "Authenticating Requests (AWS Signature Version 4)", Amazon S3 API reference. As S3 does it: the path is
+decoded and encoded once and never normalised, any region is accepted as long as the scope is consistent, and every
+x-amz-* header must be signed, because an unsigned one is how a presigned URL is turned into another request.
+Signatures of chunks and trailers go on from the result, in `chunked`. A refusal says what did not fit
+(`signature_faults`); what may be told is only what the client sent or could compute itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import Enum
+from typing import NamedTuple
+
+from gateway.s3.errors import S3Error
+from gateway.s3.signature_faults import explain
+from gateway.s3.target import Target, percent_decode, percent_encode
+
+ALGORITHM = "AWS4-HMAC-SHA256"
+SKEW_S = 15 * 60
+EXPIRES_MAX_S = 7 * 24 * 3600
+EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
+
+_AUTHORIZATION = re.compile(r"AWS4-HMAC-SHA256\s+(?P<fields>.+)")
+_DATE = re.compile(r"[0-9]{8}T[0-9]{6}Z", re.ASCII)
+_HEX_SHA256 = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
+_DATE_FORMAT = "%Y%m%dT%H%M%SZ"
+
+
+class PayloadMode(Enum):
+    """What x-amz-content-sha256 says of the body."""
+
+    HASHED = "hex sha256"
+    UNSIGNED = "UNSIGNED-PAYLOAD"
+    SIGNED_CHUNKS = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
+    SIGNED_CHUNKS_TRAILER = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"
+    UNSIGNED_TRAILER = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
+
+    @property
+    def chunked(self) -> bool:
+        return self not in (PayloadMode.HASHED, PayloadMode.UNSIGNED)
+
+    @property
+    def signed(self) -> bool:
+        """Whether each chunk carries a signature."""
+        return self in (PayloadMode.SIGNED_CHUNKS, PayloadMode.SIGNED_CHUNKS_TRAILER)
+
+    @property
+    def trailer(self) -> bool:
+        return self in (PayloadMode.SIGNED_CHUNKS_TRAILER, PayloadMode.UNSIGNED_TRAILER)
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """A verified request: who, and what the body must still prove."""
+
+    access_key: str
+    mode: PayloadMode
+    payload_sha256: str  # lower-case hex when HASHED, else ""
+    date: str  # 20130524T000000Z
+    scope: str  # 20130524/us-east-1/s3/aws4_request
+    signature: str = field(repr=False)  # the seed of chunk signatures
+    signing_key: bytes = field(repr=False)
+    presigned: bool = False
+
+
+class SigningKeys:
+    """Derived keys of (secret, date, region), the most recent `limit` of them. One per process."""
+
+    def __init__(self, limit: int = 64) -> None:
+        self._limit = limit
+        self._keys: OrderedDict[tuple[str, str, str], bytes] = OrderedDict()
+
+    def derive(self, secret: str, date: str, region: str) -> bytes:
+        name = (secret, date, region)
+        if (key := self._keys.get(name)) is not None:
+            self._keys.move_to_end(name)
+            return key
+        key = ("AWS4" + secret).encode()
+        for part in (date, region, "s3", "aws4_request"):
+            key = hmac.digest(key, part.encode(), "sha256")
+        self._keys[name] = key
+        if len(self._keys) > self._limit:
+            self._keys.popitem(last=False)
+        return key
+
+
+class Credential(NamedTuple):
+    """access-key/20130524/us-east-1/s3/aws4_request."""
+
+    access_key: str
+    date: str
+    region: str
+
+    @property
+    def scope(self) -> str:
+        return f"{self.date}/{self.region}/s3/aws4_request"
+
+
+class Claim(NamedTuple):
+    """What a request says of its own signature, before anything of it is believed."""
+
+    credential: Credential
+    signed_headers: tuple[str, ...]
+    signature: str
+    date: str
+    payload: str  # of x-amz-content-sha256, as signed
+    expires_s: int | None = None  # set: presigned
+
+
+def verify(
+    method: str,
+    target: Target,
+    headers: Mapping[str, str],
+    *,
+    secret_of: Callable[[str], str | None],
+    keys: SigningKeys,
+    now: float,
+) -> Auth:
+    """`secret_of(access_key)`: the secret, or None for an unknown key. `now`: Unix seconds. Raises S3Error.
+
+    `headers` as they came (`collect_headers`), without what a presigned URL carries as parameters.
+    """
+    claim = _claim(target, headers)
+    _check_time(claim, now)
+    _check_signed_headers(claim, headers)
+    mode = _payload_mode(claim.payload)
+    secret = secret_of(claim.credential.access_key)
+    if secret is None:
+        raise S3Error("InvalidAccessKeyId", extra={"AWSAccessKeyId": claim.credential.access_key})
+    key = keys.derive(secret, claim.credential.date, claim.credential.region)
+    canonical = canonical_request(method, target, headers, claim)
+    to_sign = string_to_sign(claim, canonical)
+    if not signed_by(key, to_sign, claim.signature):
+
+        def fits(changed: Mapping[str, str]) -> bool:
+            other = string_to_sign(claim, canonical_request(method, target, changed, claim))
+            return signed_by(key, other, claim.signature)
+
+        raise _mismatch(claim, canonical, to_sign, explain(claim.signed_headers, headers, fits))
+    return Auth(
+        access_key=claim.credential.access_key,
+        mode=mode,
+        payload_sha256=claim.payload.lower() if mode is PayloadMode.HASHED else "",
+        date=claim.date,
+        scope=claim.credential.scope,
+        signature=claim.signature,
+        signing_key=key,
+        presigned=claim.expires_s is not None,
+    )
+
+
+def signed_by(key: bytes, text: str, signature: str) -> bool:
+    """Whether `signature` (lower-case hex, or anything a client may send) is that of `text`; in constant time."""
+    expected = hmac.digest(key, text.encode("utf-8", "surrogateescape"), "sha256").hex()
+    return hmac.compare_digest(expected.encode(), signature.encode("utf-8", "surrogateescape"))
+
+
+def string_to_sign(claim: Claim, canonical: str) -> str:
+    digest = hashlib.sha256(canonical.encode("utf-8", "surrogateescape")).hexdigest()
+    return f"{ALGORITHM}\n{claim.date}\n{claim.credential.scope}\n{digest}"
+
+
+def canonical_request(method: str, target: Target, headers: Mapping[str, str], claim: Claim) -> str:
+    """Method, path, query, signed headers, their names and the payload hash, each on its line."""
+    path = percent_encode(percent_decode(target.path), keep="/")
+    query = "&".join(
+        f"{name}={value}"
+        for name, value in sorted(
+            (percent_encode(name), percent_encode(value))
+            for name, value in target.query.pairs
+            if name != "X-Amz-Signature" or claim.expires_s is None
+        )
+    )
+    lines = "".join(f"{name}:{' '.join(headers.get(name, '').split())}\n" for name in sorted(claim.signed_headers))
+    return f"{method}\n{path}\n{query}\n{lines}\n{';'.join(claim.signed_headers)}\n{claim.payload}"
+
+
+def _claim(target: Target, headers: Mapping[str, str]) -> Claim:
+    header = headers.get("authorization")
+    in_query = "X-Amz-Algorithm" in target.query or "X-Amz-Signature" in target.query
+    if header is not None and in_query:
+        raise S3Error("InvalidArgument", "Only one auth mechanism allowed: the Authorization header or the query.")
+    if "x-amz-security-token" in headers or "X-Amz-Security-Token" in target.query:
+        raise S3Error("InvalidToken")
+    if in_query:
+        return _claim_of_query(target, headers)
+    if header is None:
+        if "AWSAccessKeyId" in target.query:
+            raise _old_signature()
+        raise S3Error("AccessDenied", "Anonymous access is not allowed: the request has no signature.")
+    return _claim_of_header(header, headers)
+
+
+def _old_signature() -> S3Error:
+    """S3 clients with a fallback look for this code and these words."""
+    message = "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."
+    return S3Error("InvalidRequest", message)
+
+
+def _claim_of_header(header: str, headers: Mapping[str, str]) -> Claim:
+    found = _AUTHORIZATION.fullmatch(header.strip())
+    if not found:
+        raise _old_signature()
+    fields = dict(part.strip().partition("=")[::2] for part in found["fields"].split(","))
+    code = "AuthorizationHeaderMalformed"
+    credential, names, signature = (_field(code, fields, name) for name in ("Credential", "SignedHeaders", "Signature"))
+    payload = headers.get("x-amz-content-sha256")
+    if payload is None:
+        raise S3Error("InvalidRequest", "Missing required header for this request: x-amz-content-sha256.")
+    date = _header_date(headers)
+    return Claim(_credential(code, credential, date), _names(code, names), signature.lower(), date, payload)
+
+
+def _claim_of_query(target: Target, headers: Mapping[str, str]) -> Claim:
+    code = "AuthorizationQueryParametersError"
+    fields = dict(reversed(target.query.pairs))  # the first of a repeated one, as everywhere
+    wanted = ("Algorithm", "Credential", "SignedHeaders", "Signature", "Date", "Expires")
+    algorithm, credential, names, signature, date, expires = (_field(code, fields, "X-Amz-" + name) for name in wanted)
+    if algorithm != ALGORITHM:
+        raise S3Error(code, f"X-Amz-Algorithm only supports {ALGORITHM}, not {algorithm}.")
+    if not _DATE.fullmatch(date):
+        raise S3Error(code, "X-Amz-Date must be in the ISO 8601 basic format 20130524T000000Z.")
+    if not (expires.isascii() and expires.isdigit() and len(expires) <= 6 and 1 <= int(expires) <= EXPIRES_MAX_S):
+        raise S3Error(code, f"X-Amz-Expires must be a number of seconds from 1 to {EXPIRES_MAX_S}, not {expires}.")
+    payload = fields.get("X-Amz-Content-Sha256") or headers.get("x-amz-content-sha256") or PayloadMode.UNSIGNED.value
+    signed = _names(code, names)
+    return Claim(_credential(code, credential, date), signed, signature.lower(), date, payload, int(expires))
+
+
+def _field(code: str, fields: Mapping[str, str], name: str) -> str:
+    if not (value := fields.get(name)):
+        raise S3Error(code, f"{name} is missing from the authorization.")
+    return value
+
+
+def _names(code: str, names: str) -> tuple[str, ...]:
+    if names != names.lower():
+        raise S3Error(code, "SignedHeaders must be lower case names separated by ';'.")
+    return tuple(names.split(";"))
+
+
+def _credential(code: str, text: str, request_date: str) -> Credential:
+    parts = text.rsplit("/", 4)
+    if len(parts) != 5 or not all(parts) or not text.isascii():
+        raise S3Error(code, 'The Credential must have the form "access-key/20130524/region/s3/aws4_request".')
+    access_key, date, region, service, terminator = parts
+    if service != "s3" or terminator != "aws4_request":
+        raise S3Error(code, f'The Credential must end in "/s3/aws4_request", not "/{service}/{terminator}".')
+    if date != request_date[:8]:
+        raise S3Error(code, f"The Credential has the date {date}, the request has {request_date[:8]}.")
+    return Credential(access_key, date, region)
+
+
+def _header_date(headers: Mapping[str, str]) -> str:
+    """x-amz-date, or Date in the same format."""
+    date = headers.get("x-amz-date")
+    if date is None and (http_date := headers.get("date")):
+        try:
+            parsed = parsedate_to_datetime(http_date)
+            date = (parsed.astimezone(UTC) if parsed.tzinfo else parsed).strftime(_DATE_FORMAT)
+        except ValueError:
+            date = http_date
+    if date is None or not _DATE.fullmatch(date):
+        raise S3Error("AccessDenied", "AWS authentication requires a valid Date or x-amz-date header.")
+    return date
+
+
+def _check_time(claim: Claim, now: float) -> None:
+    try:
+        signed_at = datetime.fromisoformat(claim.date).timestamp()
+    except ValueError as error:
+        raise S3Error("AccessDenied", f"The request date {claim.date} does not exist.") from error
+    server_time = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    ahead = signed_at - now
+    if claim.expires_s is not None:
+        if ahead > SKEW_S:
+            message = f"Request is not yet valid: it was signed {ahead:.0f} s ahead of the time of this server."
+            raise S3Error("AccessDenied", message, extra={"ServerTime": server_time})
+        if -ahead > claim.expires_s:
+            message = f"Request has expired, {-ahead - claim.expires_s:.0f} s ago."
+            expires = datetime.fromtimestamp(signed_at + claim.expires_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            extra = {"X-Amz-Expires": str(claim.expires_s), "Expires": expires, "ServerTime": server_time}
+            raise S3Error("AccessDenied", message, extra=extra)
+    elif abs(ahead) > SKEW_S:
+        side = "ahead of" if ahead > 0 else "behind"
+        message = (
+            f"The time of the request is {abs(ahead):.0f} s {side} the time of this server; at most {SKEW_S} s are "
+            "allowed. Set the clocks of both, for example with NTP."
+        )
+        extra = {"RequestTime": claim.date, "ServerTime": server_time, "MaxAllowedSkewMilliseconds": str(SKEW_S * 1000)}
+        raise S3Error("RequestTimeTooSkewed", message, extra=extra)
+
+
+def _check_signed_headers(claim: Claim, headers: Mapping[str, str]) -> None:
+    unsigned = [name for name in headers if name.startswith("x-amz-") and name not in claim.signed_headers]
+    if "host" not in claim.signed_headers:
+        unsigned.insert(0, "host")
+    if unsigned:
+        message = "There were headers present in the request which were not signed: " + ", ".join(unsigned) + "."
+        raise S3Error("AccessDenied", message, extra={"HeadersNotSigned": ", ".join(unsigned)})
+
+
+def _payload_mode(payload: str) -> PayloadMode:
+    if _HEX_SHA256.fullmatch(payload):
+        return PayloadMode.HASHED
+    for mode in PayloadMode:
+        if mode.value == payload and mode is not PayloadMode.HASHED:
+            return mode
+    if payload.startswith("STREAMING-"):
+        raise S3Error("NotImplemented", f"The payload mode {payload} is not implemented.")
+    known = ", ".join(mode.value for mode in PayloadMode)
+    raise S3Error("InvalidArgument", f"x-amz-content-sha256 must be one of {known}; not {payload}.")
+
+
+def _mismatch(claim: Claim, canonical: str, to_sign: str, hint: str) -> S3Error:
+    extra = {
+        "AWSAccessKeyId": claim.credential.access_key,
+        "StringToSign": to_sign,
+        "SignatureProvided": claim.signature,
+        "CanonicalRequest": canonical,
+        "Hint": hint,
+    }
+    return S3Error("SignatureDoesNotMatch", extra=extra)

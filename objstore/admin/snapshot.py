@@ -1,0 +1,279 @@
+"""One function that turns everything known about a cluster at one moment into its `Status`. Pure.
+
+Every screen and test gets its words from here, so they cannot contradict each other. The rule throughout:
+never better than the truth. HEALTHY needs positive, fresh evidence for all of it; a node that does not answer
+now is not up, whatever its lease says; a survey taken before the last change of anything proves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from objstore.admin import figures
+from objstore.admin.status import NodeCondition, NodeStatus, ProcessStatus, Reason, Status, Verdict
+from objstore.model.cluster import ClusterMap, GatewayLease, Node, NodeLease
+from objstore.model.survey import ObjectCounts, Survey
+
+VIEW_FRESH_MS = 5_000  # an older survey proves nothing
+VIEW_LOST_MS = 15_000  # ... and a still older one is not even a hint
+NEARFULL = 0.85
+FULL = 0.95
+
+Probe = Literal["answers", "silent", "refused"]  # silent: connected, or not, but no answer in time
+
+
+class Observation(msgspec.Struct, frozen=True):
+    """What was found. `probes`: by address, of nodes and gateways; an address not in it was not asked."""
+
+    at_ms: int
+    coordinator_error: str = ""  # why it could not be asked, or ""
+    cluster_map: ClusterMap | None = None
+    nodes: tuple[NodeLease, ...] = ()
+    gateways: tuple[GatewayLease, ...] = ()
+    repairers: tuple[GatewayLease, ...] = ()
+    leader: str = ""  # id of a repairer
+    survey: Survey | None = None
+    probes: Mapping[str, Probe] = {}
+    local: bool = False  # a cluster of `objstore up`: its processes can be started with `objstore chaos`
+
+
+def build(seen: Observation) -> Status:
+    nodes = _nodes(seen)
+    gateways = [_process(lease, seen.probes) for lease in seen.gateways]
+    repairers = [_process(lease, {}) for lease in seen.repairers]
+    survey = seen.survey
+    objects = survey.objects if survey else None
+    reasons = [*_reasons(seen, nodes, gateways), *_data_reasons(survey, objects)]
+    if not seen.local:
+        reasons = [Reason(r.code, r.text, "" if "chaos" in r.next else r.next) for r in reasons]
+    can_lose = _can_lose(seen, nodes)
+    verdict = _verdict(reasons, objects, can_lose)
+    cluster_map = seen.cluster_map
+    return Status(
+        verdict=verdict,
+        summary=_summary(verdict, seen, nodes, can_lose),
+        at_ms=seen.at_ms,
+        as_of_ms=survey.as_of_ms if survey else None,
+        cluster_id=cluster_map.cluster_id if cluster_map else "",
+        code=str(cluster_map.code) if cluster_map else "",
+        epoch=cluster_map.newest.epoch if cluster_map else 0,
+        can_lose=can_lose,
+        nodes=nodes,
+        objects=objects,
+        redundancy=survey.redundancy if survey else [],
+        repair=survey.repair if survey else None,
+        gateways=gateways,
+        repairers=repairers,
+        leader=next((r.name for r in seen.repairers if seen.leader in (r.id, r.name)), None),
+        reasons=reasons,
+        events=survey.events if survey else [],
+        receipt=survey.receipt if survey else None,
+    )
+
+
+# --- nodes and processes ------------------------------------------------------------------------------------
+
+
+def _nodes(seen: Observation) -> list[NodeStatus]:
+    leases = {lease.id: lease for lease in seen.nodes}
+    members: tuple[Node, ...] = seen.cluster_map.nodes if seen.cluster_map else ()
+    known = {node.id for node in members}
+    found = [_node(node, leases.get(node.id), seen) for node in members]
+    found += [
+        _node(Node(lease.id, lease.name, lease.zone, lease.capacity_bytes), lease, seen)
+        for lease in seen.nodes
+        if lease.id not in known
+    ]
+    return sorted(found, key=lambda node: (_natural(node.name), node.id))
+
+
+def _node(node: Node, lease: NodeLease | None, seen: Observation) -> NodeStatus:
+    surveyed = seen.survey.nodes.get(node.id) if seen.survey else None
+    return NodeStatus(
+        name=node.name,
+        id=node.id,
+        state=_node_state(node, lease, seen),
+        zone=node.zone,
+        used_bytes=lease.used_bytes if lease else None,
+        capacity_bytes=lease.capacity_bytes if lease else node.capacity_bytes,
+        address=lease.address if lease else "",
+        missing=surveyed.missing if surveyed else None,
+        version=lease.version if lease else "",
+        pid=lease.pid if lease else 0,
+    )
+
+
+def _node_state(node: Node, lease: NodeLease | None, seen: Observation) -> NodeCondition:
+    cluster_map = seen.cluster_map
+    if cluster_map and node.id in cluster_map.newest.out:
+        return "out"
+    if lease is None:
+        return "down"
+    probe = seen.probes.get(lease.address, "silent")
+    if probe == "refused":
+        return "down"
+    if probe == "silent":
+        return "late"
+    return "up" if cluster_map and any(node.id == member.id for member in cluster_map.nodes) else "spare"
+
+
+def _process(lease: GatewayLease, probes: Mapping[str, Probe]) -> ProcessStatus:
+    up = probes.get(lease.address, "answers") == "answers"
+    return ProcessStatus(lease.name, lease.id, "up" if up else "down", lease.address, lease.pid)
+
+
+def _natural(name: str) -> tuple[str, int]:
+    """n2 before n10."""
+    stem = name.rstrip("0123456789")
+    return stem, int(name[len(stem) :] or 0)
+
+
+# --- why --------------------------------------------------------------------------------------------------------
+
+
+def _reasons(seen: Observation, nodes: list[NodeStatus], gateways: list[ProcessStatus]) -> list[Reason]:
+    if seen.coordinator_error:
+        return [
+            Reason(
+                "COORDINATOR_DOWN",
+                f"the coordinator cannot be asked: {seen.coordinator_error}. Reads and writes go on; "
+                "membership and repair stand still",
+                "objstore chaos start c1",
+            )
+        ]
+    cluster_map = seen.cluster_map
+    if cluster_map is None:
+        return [Reason("CLUSTER_FORMING", f"no cluster map yet: {figures.plural(len(nodes), 'node')} registered")]
+    reasons = _node_reasons(nodes, cluster_map)
+    if not any(gateway.state == "up" for gateway in gateways):
+        reasons.append(Reason("GATEWAY_DOWN", "no gateway answers: clients cannot connect", "objstore chaos start g1"))
+    if cluster_map.next is not None:
+        synced = sum(cluster_map.is_synced(p) for p in range(cluster_map.partitions))
+        progress = figures.percent(synced, cluster_map.partitions)
+        reasons.append(Reason("METADATA_SYNC", f"metadata move to layout {cluster_map.next.epoch}: {progress}"))
+    processes: tuple[NodeLease | GatewayLease, ...] = (*seen.nodes, *seen.gateways, *seen.repairers)
+    versions = sorted({lease.version for lease in processes})
+    if len(versions) > 1:
+        reasons.append(Reason("VERSION_MIXED", f"processes of different versions: {', '.join(versions)}"))
+    return reasons + _view_reasons(seen, cluster_map)
+
+
+def _node_reasons(nodes: list[NodeStatus], cluster_map: ClusterMap) -> list[Reason]:
+    reasons = []
+    for node in nodes:
+        where = f"{node.name} (zone {node.zone})"
+        if node.state == "down":
+            text = f"{where} does not answer" if node.address else f"{where} has gone silent: its lease has ended"
+            reasons.append(Reason("NODE_DOWN", text, f"objstore chaos start {node.name}"))
+        elif node.state == "late":
+            text = f"{where} holds a lease, but does not answer in time"
+            reasons.append(Reason("NODE_LATE", text, f"objstore chaos resume {node.name}"))
+        elif node.state == "out":
+            text = f"{where} was given up; its data belong to the others until it is back"
+            reasons.append(Reason("NODE_OUT", text, f"objstore chaos start {node.name}"))
+        elif node.used_bytes is not None and node.used_bytes >= NEARFULL * node.capacity_bytes > 0:
+            code = "NODE_FULL" if node.used_bytes >= FULL * node.capacity_bytes else "NODE_NEARFULL"
+            text = f"{where}: {figures.size(node.used_bytes)} of {figures.size(node.capacity_bytes)} used"
+            reasons.append(Reason(code, text, "delete objects, or add nodes"))
+    gone = [node.name for node in nodes if node.state in ("down", "late")]
+    if len(gone) > cluster_map.code.m:
+        limit = f"EC {cluster_map.code} survives {cluster_map.code.m}"
+        text = f"{' '.join(gone)} do not answer, but {limit}: some requests fail"
+        reasons.insert(0, Reason("QUORUM_LOST", text, f"objstore chaos start {gone[0]}"))
+    return reasons
+
+
+def _view_reasons(seen: Observation, cluster_map: ClusterMap) -> list[Reason]:
+    """Whether the survey is about now."""
+    reasons = []
+    if not seen.leader:
+        text = "no repairer is in charge" + ("" if seen.repairers else ": none runs")
+        reasons.append(Reason("REPAIRER_DOWN", text, "" if seen.repairers else "objstore chaos start r1"))
+    survey = seen.survey
+    if survey is None:
+        reasons.append(Reason("VIEW_STALE", "the repairer has not looked at the data yet"))
+        return reasons
+    age_ms = seen.at_ms - survey.as_of_ms
+    changed_ms = max((lease.started_ms for lease in seen.nodes), default=0)
+    if age_ms > VIEW_FRESH_MS:
+        text = f"the repairer last looked at the data {figures.duration(age_ms / 1000)} ago"
+        reasons.append(Reason("VIEW_STALE", text))
+    elif survey.epoch != cluster_map.newest.epoch or survey.as_of_ms < changed_ms:
+        reasons.append(Reason("VIEW_STALE", "the repairer has not looked at the data since the last change of nodes"))
+    return reasons
+
+
+def _data_reasons(survey: Survey | None, objects: ObjectCounts | None) -> list[Reason]:
+    if survey is None or objects is None:
+        return []
+    reasons = []
+    if objects.unreadable:
+        text = f"{figures.plural(objects.unreadable, 'object')} cannot be read until nodes return"
+        reasons.append(Reason("OBJECT_UNREADABLE", text, "start the nodes that are down"))
+    if low := objects.reduced + objects.minimum:
+        share = figures.percent(low, objects.total)
+        text = f"{figures.count(low)} of {figures.plural(objects.total, 'object')} ({share}) miss a shard"
+        if objects.minimum:
+            text += f"; {figures.count(objects.minimum)} have none to spare"
+        reasons.append(Reason("REDUNDANCY_LOW", text, "objstore watch"))
+    repair = survey.repair
+    if repair.state in ("blocked", "failed", "paused"):
+        why = repair.reason or "no reason was given"
+        reasons.append(Reason(f"REPAIR_{repair.state.upper()}", f"repair is {repair.state}: {why}"))
+    if repair.failed:
+        reasons.append(Reason("REPAIR_ERRORS", f"{figures.plural(repair.failed, 'item')} could not be repaired"))
+    return reasons
+
+
+# --- the verdict --------------------------------------------------------------------------------------------
+
+
+def _can_lose(seen: Observation, nodes: list[NodeStatus]) -> int | None:
+    """The survey's figure, lowered by nodes that are gone and may not have been counted in it yet."""
+    if seen.coordinator_error or seen.cluster_map is None or seen.survey is None:
+        return None
+    if seen.at_ms - seen.survey.as_of_ms > VIEW_LOST_MS:
+        return None
+    gone = sum(node.state in ("down", "late") for node in nodes)
+    return min(seen.survey.can_lose, seen.cluster_map.code.m - gone)
+
+
+def _verdict(reasons: list[Reason], objects: ObjectCounts | None, can_lose: int | None) -> Verdict:
+    codes = {reason.code for reason in reasons}
+    if codes & {"COORDINATOR_DOWN", "CLUSTER_FORMING"}:
+        return "UNKNOWN"
+    if codes & {"QUORUM_LOST", "GATEWAY_DOWN"}:
+        return "UNAVAILABLE"
+    if objects is not None and objects.unreadable:
+        return "AT_RISK"
+    if can_lose is None:
+        return "UNKNOWN"
+    if can_lose <= 0:
+        return "AT_RISK"
+    return "DEGRADED" if reasons else "HEALTHY"
+
+
+def _summary(verdict: Verdict, seen: Observation, nodes: list[NodeStatus], can_lose: int | None) -> str:
+    cluster_map = seen.cluster_map
+    if cluster_map is None:
+        return "coordinator unreachable" if seen.coordinator_error else "the cluster is forming"
+    members = [node for node in nodes if node.state != "spare"]
+    up = sum(node.state == "up" for node in members)
+    parts = [
+        f"EC {cluster_map.code}",
+        figures.plural(len(members), "node") + (f" ({up} up)" if up < len(members) else ""),
+    ]
+    if can_lose is None:
+        parts.append("redundancy not known now")
+    elif can_lose < 0 or verdict == "UNAVAILABLE":
+        parts.append("more nodes are gone than it can lose" if can_lose < 0 else "not serving")
+    elif can_lose == 0:
+        parts.append("can lose no further node")
+    else:
+        parts.append(
+            f"can lose {can_lose}{'' if up == len(members) else ' more'} {'node' if can_lose == 1 else 'nodes'}"
+        )
+    return " · ".join(parts)

@@ -1,0 +1,110 @@
+"""The status as plain lines, for `objstore status`, log files and failing tests. Colour only where it is asked for."""
+
+from __future__ import annotations
+
+from objstore.admin import figures
+from objstore.admin.status import NodeStatus, Status
+from objstore.model.survey import RepairProgress
+
+SYMBOLS = {"HEALTHY": "●", "DEGRADED": "▲", "AT_RISK": "✗", "UNAVAILABLE": "✗", "UNKNOWN": "?"}
+NODE_SYMBOLS = {"up": "●", "late": "◌", "down": "✗", "out": "○", "spare": "◇"}
+_COLOURS = {"HEALTHY": "32", "DEGRADED": "33", "AT_RISK": "31", "UNAVAILABLE": "31", "UNKNOWN": "35"}
+
+
+def headline(status: Status) -> str:
+    """One line: symbol, verdict, why it matters."""
+    return f"{SYMBOLS[status.verdict]} {title(status)}  {status.summary}"
+
+
+def title(status: Status) -> str:
+    return status.verdict.replace("_", " ")
+
+
+def repair_line(repair: RepairProgress) -> str:
+    """ "running 62% · 18,907 of 30,511 objects · 184 MiB/s · ETA 24s"."""
+    parts: list[str] = [repair.state]
+    if repair.total and repair.state != "idle":
+        parts[0] += f" {figures.percent(repair.done, repair.total)}"
+        parts.append(f"{figures.count(repair.done)} of {figures.plural(repair.total, 'object')}")
+    if repair.bytes_per_s > 0 and repair.state in ("running", "throttled"):
+        parts.append(f"{figures.size(repair.bytes_per_s)}/s")
+        parts.append("ETA " + (figures.duration(repair.eta_s) if repair.eta_s is not None else "—"))
+    if repair.reason:
+        parts.append(repair.reason)
+    if repair.retrying:
+        parts.append(f"retrying {repair.retrying}")
+    if repair.failed:
+        parts.append(f"failed {repair.failed}")
+    return " · ".join(parts)
+
+
+def objects_line(status: Status) -> str:
+    counts = status.objects
+    if counts is None:
+        return "not known yet"
+    parts = [f"{figures.plural(counts.total, 'object')}: {figures.count(counts.full)} full"]
+    parts += [
+        f"{figures.count(number)} {name}"
+        for name, number in (
+            ("reduced", counts.reduced), ("at the minimum", counts.minimum), ("unreadable", counts.unreadable)
+        )
+        if number
+    ]  # fmt: skip
+    return ", ".join(parts)
+
+
+def space_line(status: Status) -> str:
+    used = sum(node.used_bytes or 0 for node in status.nodes)
+    capacity = sum(node.capacity_bytes for node in status.nodes)
+    return f"{figures.size(used)} used of {figures.size(capacity)} raw"
+
+
+def next_commands(status: Status) -> list[str]:
+    """Distinct, in order of the reasons; a few."""
+    return list(dict.fromkeys(reason.next for reason in status.reasons if reason.next))[:4]
+
+
+def render(status: Status, *, colour: bool = False) -> str:
+    """The whole screen of `objstore status`."""
+    head = headline(status)
+    if colour:
+        head = f"\x1b[1;{_COLOURS[status.verdict]}m{head}\x1b[0m"
+    lines = [head, *(f"  {reason.code:<18}{reason.text}" for reason in status.reasons)]
+    if status.code:
+        lines.append(f"  {'objects':<18}{objects_line(status)}")
+        if status.repair:
+            lines.append(f"  {'repair':<18}{repair_line(status.repair)}" + _by(status))
+        lines.append(f"  {'space':<18}{space_line(status)}")
+        lines.append(f"  {'gateways':<18}{_processes(status)}")
+    if status.nodes:
+        lines += ["", *_node_table(status.nodes)]
+    if commands := next_commands(status):
+        lines += ["", "Next: " + "\n      ".join(commands)]
+    return "\n".join(lines)
+
+
+def _by(status: Status) -> str:
+    return f"  (by {status.leader})" if status.leader else ""
+
+
+def _processes(status: Status) -> str:
+    return "  ".join(f"{g.name} http://{g.address} {g.state}" for g in status.gateways) or "none"
+
+
+def _node_table(nodes: list[NodeStatus]) -> list[str]:
+    rows = [("Node", "State", "Zone", "Used", "Missing", "Address")]
+    rows += [
+        (
+            node.name,
+            f"{NODE_SYMBOLS[node.state]} {node.state}",
+            node.zone,
+            "-" if node.used_bytes is None else figures.size(node.used_bytes),
+            "-" if node.missing is None else figures.count(node.missing),
+            node.address or "-",
+        )
+        for node in nodes
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]

@@ -1,0 +1,402 @@
+"""What each role consists of: its parts, built in order and closed in the opposite one.
+
+A role is an async context manager: entered, it serves and yields its address; left (by cancellation), it closes.
+What is fatal later is told to `Context.fail`. Parts are imported inside the roles: a gateway need not load LMDB,
+nor a node aiohttp; and only here, in the gateway role, does objstore know the package `gateway`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+
+from objstore import __version__
+from objstore.adapters.clock import SystemClock
+from objstore.adapters.randomness import SystemRandom
+from objstore.cluster.directory import Directory
+from objstore.cluster.embedded import RemoteCoordinator
+from objstore.cluster.lease import Heartbeat
+from objstore.cluster.port import CLUSTER_KEY, GATEWAYS, NODES, REPAIRERS, Coordinator
+from objstore.config import Config, missing
+from objstore.model.cluster import GatewayLease, NodeLease, encode_lease
+from objstore.model.errors import ConfigError, Fatal, Unavailable
+from objstore.ports import Clock, Disk, Random, Service
+from objstore.rpc.client import TcpTransport
+from objstore.rpc.server import serve
+from objstore.rpc.sockets import join_address, split_address
+
+log = logging.getLogger(__name__)
+
+WAITING_LINE_S = 3.0  # between two lines that say what we wait for
+WAITING_RETRY_S = 0.25
+ELECTION_TTL_MIN_S = 2.0
+STATS_S = 2.0  # between two looks at how full a node is
+WILDCARDS = ("0.0.0.0", "::", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One process, as its roles see it."""
+
+    config: Config
+    role: str
+    name: str
+    clock: Clock
+    random: Random
+    fatal: asyncio.Future[Fatal]
+    worker: bool = False  # of a gateway that another process speaks for
+    argv: Sequence[str] = ()
+
+    @classmethod
+    def of_this_process(cls, config: Config, role: str, name: str, *, worker: bool, argv: Sequence[str]) -> Context:
+        fatal: asyncio.Future[Fatal] = asyncio.get_running_loop().create_future()
+        return cls(config, role, name, SystemClock(), SystemRandom(), fatal, worker, argv)
+
+    @property
+    def secret(self) -> bytes:
+        return self.config.cluster.secret.encode()
+
+    def fail(self, error: Fatal) -> None:
+        if not self.fatal.done():
+            self.fatal.set_result(error)
+
+
+Role = Callable[[Context], AbstractAsyncContextManager[str]]
+
+
+# --- coordinator -----------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def coordinator(context: Context) -> AsyncIterator[str]:
+    from objstore.adapters.disk import LocalDisk
+    from objstore.adapters.kv import LmdbKV
+    from objstore.cluster.embedded import TABLE, open_coordinator
+
+    section = context.config.coordinator
+    if section.data is None:
+        raise missing("coordinator.data", "coordinator")
+    disk = LocalDisk(section.data)
+    disk.lock()
+    try:
+        kv = LmdbKV(section.data / "kv", [TABLE])
+        service = await open_coordinator(kv, context.clock, context.random, name=context.config.cluster.name)
+        service.broken.add_done_callback(lambda broken: context.fail(broken.result()))
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(service.close)
+            yield await _listen(stack, context, service, section.listen, "")
+    finally:
+        disk.close()
+
+
+# --- node ------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def node(context: Context) -> AsyncIterator[str]:
+    from objstore.adapters.disk import LocalDisk
+
+    section = context.config.node
+    if section.data is None:
+        raise missing("node.data", "node")
+    if not section.advertise and split_address(section.listen)[0] in WILDCARDS:
+        raise ConfigError(
+            f"node.listen = {section.listen!r} is every address of this machine; "
+            f"set node.advertise to the one that the other processes reach it by"
+        )
+    disk = LocalDisk(section.data)
+    disk.lock()
+    try:
+        async with AsyncExitStack() as stack:
+            link = await _join(stack, context, cluster_id=_cluster_of(disk))
+            yield await _run_node(stack, context, link, disk, section.data)
+    finally:
+        disk.close()
+
+
+async def _run_node(stack: AsyncExitStack, context: Context, link: Link, disk: Disk, data: Path) -> str:
+    from objstore.adapters.kv import LmdbKV
+    from objstore.node.service import TABLES, open_node
+
+    section = context.config.node
+    kv = LmdbKV(data / "index", TABLES)
+    stack.callback(kv.close)
+    capacity = section.capacity or disk.space()[1]
+    service = await open_node(
+        disk,
+        kv,
+        context.clock,
+        context.random,
+        cluster_id=link.cluster_id,
+        name=context.name,
+        zone=section.zone,
+        capacity_bytes=capacity,
+        reserve_bytes=section.reserve,
+        partition_bits=context.config.cluster.partition_bits,
+        on_fatal=context.fail,
+    )
+    stack.push_async_callback(service.close)
+    listening = await _listen(stack, context, service, section.listen, link.cluster_id)
+    address = _with_port_of(section.advertise, listening) if section.advertise else listening
+    started_ms = context.clock.wall_ms()
+
+    def lease() -> bytes:
+        stats = service.stats()
+        return encode_lease(
+            NodeLease(
+                service.id,
+                context.name,
+                section.zone,
+                address,
+                stats.capacity_bytes,
+                stats.used_bytes,
+                stats.free_bytes,
+                started_ms,
+                __version__,
+                os.getpid(),
+            )
+        )
+
+    await _announce(stack, context, link, NODES + service.id, _refreshed_every(STATS_S, context.clock, lease))
+    return address
+
+
+def _cluster_of(disk: Disk) -> str:
+    """The cluster that this data folder belongs to, or "": a node that knows it starts without the coordinator."""
+    from objstore.node.identity import FILE, Identity
+
+    if not disk.exists(FILE):
+        return ""
+    try:
+        return msgspec.json.decode(disk.read_file(FILE), type=Identity).cluster_id
+    except msgspec.MsgspecError:
+        return ""  # open_node will say what is wrong with it
+
+
+def _refreshed_every(seconds: float, clock: Clock, make: Callable[[], bytes]) -> Callable[[], bytes]:
+    """`make` at most so often: a value that changes with every call would be put with every heartbeat."""
+    made, at = make(), clock.monotonic()
+
+    def value() -> bytes:
+        nonlocal made, at
+        if clock.monotonic() - at >= seconds:
+            made, at = make(), clock.monotonic()
+        return made
+
+    return value
+
+
+# --- gateway ---------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def gateway(context: Context) -> AsyncIterator[str]:
+    from gateway.app import serve_gateway
+    from gateway.settings import GatewaySettings
+    from objstore.engine.engine import Engine
+    from objstore.engine.peers import Peers
+
+    section = context.config.gateway
+    if not section.keys:
+        raise ConfigError(
+            "gateway.keys is empty, so nobody could sign in: write a pair under [[gateway.keys]] in the configuration "
+            "file, or set OBJSTORE_GATEWAY__KEYS=ACCESS:SECRET"
+        )
+    async with AsyncExitStack() as stack:
+        link = await _join(stack, context)
+        directory = await _follow(stack, context, link)
+        engine = Engine(Peers(directory, link.transport, context.clock), context.clock, context.random)
+        stack.push_async_callback(engine.close)
+        settings = GatewaySettings(
+            region=section.region,
+            keys={pair.access_key: pair.secret_key for pair in section.keys},
+            clock=context.clock,
+            random=context.random,
+            domain=section.domain or None,
+        )
+        host, port = split_address(section.listen)
+        shared = context.worker or section.workers > 1
+        try:
+            running = await serve_gateway(engine, settings, host, port, reuse_port=shared)
+        except OSError as error:
+            raise ConfigError(f"cannot listen on {section.listen} ({error.strerror or error})") from error
+        stack.push_async_callback(running.close)
+        if section.workers > 1 and not context.worker:
+            from objstore.cli.workers import Workers
+
+            workers = Workers(context.argv, running.address, section.workers - 1)
+            stack.push_async_callback(workers.close)
+            workers.start()
+        await _wait_for_map(directory, context)
+        if not context.worker:
+            await _register(stack, context, link, GATEWAYS, running.address)
+        yield running.address
+
+
+# --- repairer --------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def repairer(context: Context) -> AsyncIterator[str]:
+    """It answers nobody, so its address is empty."""
+    from objstore.codec.erasure import available
+    from objstore.repair.service import Repairer
+    from objstore.repair.settings import RepairSettings
+
+    cluster, repair = context.config.cluster, context.config.repair
+    settings = RepairSettings(
+        code=cluster.code,
+        partition_bits=cluster.partition_bits,
+        codec=cluster.codec if cluster.codec != "auto" else "isal" if "isal" in available() else "zfec",
+        initial_nodes=cluster.initial_nodes,
+        down_after_s=repair.down_after_s,
+        out_after_s=repair.out_after_s,
+        election_ttl_s=max(ELECTION_TTL_MIN_S, context.config.lease_ttl_s),
+        bandwidth=repair.bandwidth,
+    )
+    async with AsyncExitStack() as stack:
+        link = await _join(stack, context)
+        directory = await _follow(stack, context, link)
+        working = Repairer(
+            link.coordinator, directory, link.transport, context.clock, context.random, settings, context.name
+        )
+        stack.push_async_callback(working.close)
+        working.start()
+        await _register(stack, context, link, REPAIRERS, "")
+        yield ""
+
+
+# --- all -------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def everything(context: Context) -> AsyncIterator[str]:
+    """A whole cluster for a trial: what survives here is the death of nothing but the process."""
+    config = context.config
+    data = config.node.data
+    if data is None:
+        raise missing("node.data", "all")
+    async with AsyncExitStack() as stack:
+        section = replace(config.coordinator, data=data / "coordinator", listen="127.0.0.1:0")
+        address = await stack.enter_async_context(
+            coordinator(replace(context, config=replace(config, coordinator=section)))
+        )
+        config = replace(config, coordinator=replace(section, address=address))
+        for number in range(1, (config.cluster.initial_nodes or config.cluster.code.nodes_min) + 1):
+            name = f"n{number}"
+            section_of_node = replace(config.node, name=name, data=data / name, listen="127.0.0.1:0", advertise="")
+            member = replace(context, name=name, config=replace(config, node=section_of_node))
+            await stack.enter_async_context(node(member))
+        rest = replace(context, config=replace(config, gateway=replace(config.gateway, workers=1)))
+        await stack.enter_async_context(repairer(rest))
+        yield await stack.enter_async_context(gateway(rest))
+
+
+ROLES: dict[str, Role] = {
+    "coordinator": coordinator,
+    "node": node,
+    "gateway": gateway,
+    "repairer": repairer,
+    "all": everything,
+}
+
+
+# --- what several roles have in common -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """The way to the rest of the cluster."""
+
+    cluster_id: str
+    transport: TcpTransport
+    coordinator: Coordinator
+
+
+async def _join(stack: AsyncExitStack, context: Context, *, cluster_id: str = "") -> Link:
+    """Connect, and learn which cluster this is unless that is known; waits for the coordinator then."""
+    transport = TcpTransport(context.secret, cluster_id)
+    stack.push_async_callback(transport.close)
+    coordinator = RemoteCoordinator(transport, context.config.coordinator.address)
+    if not cluster_id:
+        cluster_id = transport.cluster_id = await _ask_cluster_id(coordinator, context)
+    return Link(cluster_id, transport, coordinator)
+
+
+async def _ask_cluster_id(coordinator: RemoteCoordinator, context: Context) -> str:
+    waiting = Waiting(f"the coordinator at {coordinator.address}", context.clock)
+    while True:
+        try:
+            entry = await coordinator.get(CLUSTER_KEY)
+            if entry is not None:
+                return str(json.loads(entry.value)["id"])
+            waiting.say("it does not know its cluster")
+        except Unavailable as error:
+            waiting.say(str(error))
+        await asyncio.sleep(WAITING_RETRY_S)
+
+
+async def _follow(stack: AsyncExitStack, context: Context, link: Link) -> Directory:
+    directory = Directory(link.coordinator, context.clock)
+    stack.push_async_callback(directory.close)
+    directory.start()
+    return directory
+
+
+async def _wait_for_map(directory: Directory, context: Context) -> None:
+    waiting = Waiting("the first cluster map", context.clock)
+    while directory.topology is None:
+        await directory.wait_change(WAITING_RETRY_S)
+        waiting.say(directory.missing())
+
+
+class Waiting:
+    """Says every few seconds for whom we wait, since when and why."""
+
+    def __init__(self, whom: str, clock: Clock) -> None:
+        self._whom = whom
+        self._clock = clock
+        self._since = self._said = clock.monotonic()
+
+    def say(self, why: str) -> None:
+        now = self._clock.monotonic()
+        if now - self._said >= WAITING_LINE_S:
+            self._said = now
+            log.warning("waiting for %s since %.0f s: %s", self._whom, now - self._since, why)
+
+
+async def _listen(stack: AsyncExitStack, context: Context, service: Service, listen: str, cluster_id: str) -> str:
+    host, port = split_address(listen)
+    server = await serve(service, host, port, context.secret, cluster_id)
+    stack.push_async_callback(server.close)
+    return server.address
+
+
+def _with_port_of(advertise: str, listening: str) -> str:
+    """Port 0 in what is advertised: the port that was really bound."""
+    host, port = split_address(advertise)
+    return join_address(host, port or split_address(listening)[1])
+
+
+async def _register(stack: AsyncExitStack, context: Context, link: Link, prefix: str, address: str) -> None:
+    """Under a new random id: such a process has nothing that would outlive it."""
+    id = context.random.bytes(8).hex()
+    lease = GatewayLease(id, context.name, address, context.clock.wall_ms(), __version__, os.getpid())
+    value = encode_lease(lease)
+    await _announce(stack, context, link, prefix + id, lambda: value)
+
+
+async def _announce(
+    stack: AsyncExitStack, context: Context, link: Link, key: str, make_value: Callable[[], bytes]
+) -> None:
+    heartbeat = Heartbeat(link.coordinator, key, make_value, context.config.lease_ttl_s)
+    stack.push_async_callback(heartbeat.close)
+    heartbeat.start()

@@ -1,0 +1,205 @@
+"""The cluster as this process knows it: the map, and the nodes that live. Follows the coordinator.
+
+Invariants:
+
+- the coordinator's absence changes nothing here: the last view stays (P7), `last_contact` tells its age;
+- after an absence the coordinator may have lost all leases through no fault of their holders; a node that is
+  missing then is kept for `AMNESTY_S`, the time it has to register again;
+- the map never goes back: not to an older epoch, not to another cluster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import msgspec
+
+from objstore.cluster.port import MAP_KEY, NODES, Coordinator
+from objstore.model.cluster import NodeLease, decode_map, decode_node_lease
+from objstore.model.errors import ObjstoreError, Unavailable
+from objstore.model.ids import NodeId
+from objstore.placement.topology import Topology
+from objstore.ports import Clock
+
+log = logging.getLogger(__name__)
+
+WATCH_S = 20.0
+RETRY_S = 0.5  # after the coordinator did not answer
+PAUSE_S = 0.05  # between two reads of what changes often, so that many changes are read at once
+AMNESTY_S = 10.0
+
+
+class Directory:
+    """One per process. `topology` is None until a first map was read."""
+
+    def __init__(self, coordinator: Coordinator, clock: Clock) -> None:
+        self._coordinator = coordinator
+        self._clock = clock
+        self._nodes: dict[NodeId, NodeLease] = {}
+        self._amnesty_until = 0.0
+        self._forgiven = False  # `nodes` has some without a lease
+        self._seen: dict[str, int] = {}  # prefix -> revision of the store at the newest read
+        self._tasks: list[asyncio.Task[None]] = []
+        self._refreshing: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()  # replaced at every change
+        self.topology: Topology | None = None
+        self.map_revision = 0
+        self.last_contact = clock.monotonic()  # before the first answer: when we began to ask
+        self.problem = "not asked yet"  # why the coordinator did not answer; "" while it does
+
+    @property
+    def nodes(self) -> Mapping[NodeId, NodeLease]:
+        """The nodes that live, as far as known."""
+        return MappingProxyType(self._nodes)
+
+    def start(self) -> None:
+        for prefix in (MAP_KEY, NODES):
+            self._tasks.append(asyncio.create_task(self._follow(prefix), name=f"directory {prefix}"))
+
+    async def close(self) -> None:
+        tasks = [*self._tasks, *([self._refreshing] if self._refreshing else [])]
+        self._tasks = []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def refresh(self) -> None:
+        """Read everything again now; who asks meanwhile waits for the same read. Raises Unavailable."""
+        if self._refreshing is None or self._refreshing.done():
+            self._refreshing = asyncio.create_task(self._read_all(), name="directory refresh")
+            self._refreshing.add_done_callback(lambda task: task.cancelled() or task.exception())  # somebody looked
+        await asyncio.shield(self._refreshing)
+
+    async def wait_ready(self, timeout_s: float) -> None:
+        """Until there is a map. On time-out: Unavailable, with what is missing."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self.topology is None:
+                    await self._changed.wait()
+        except TimeoutError:
+            raise Unavailable(f"no cluster map after {timeout_s:.0f} s: {self.missing()}") from None
+
+    async def wait_change(self, timeout_s: float) -> bool:
+        """Until the map or the set of live nodes changes; False on time-out."""
+        changed = self._changed
+        try:
+            async with asyncio.timeout(timeout_s):
+                await changed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def missing(self) -> str:
+        """Why there is no map, as a line to show."""
+        if self.problem:
+            return f"the coordinator does not answer ({self.problem})"
+        names = " ".join(sorted(lease.name for lease in self._nodes.values())) or "none"
+        return f"too few nodes have registered, or no repairer runs to make the map; nodes seen: {names}"
+
+    # --- following ---
+
+    async def _follow(self, prefix: str) -> None:
+        revision = -1
+        while True:
+            try:
+                if revision >= 0:
+                    newest = await self._coordinator.watch(prefix, revision, self._patience_s(prefix))
+                    self._heard()
+                    if newest == revision and not self._forgiven:
+                        continue
+                    await asyncio.sleep(PAUSE_S)
+                revision = await self._read(prefix)
+            except ObjstoreError as error:
+                revision = -1  # the coordinator may come back as another one: read, whatever its revision
+                self._lost(error)
+                await asyncio.sleep(RETRY_S)
+            except Exception:
+                log.exception("following %s failed; trying on", prefix)
+                revision = -1
+                await asyncio.sleep(RETRY_S)
+
+    def _patience_s(self, prefix: str) -> float:
+        if prefix == NODES and self._forgiven:
+            return min(WATCH_S, max(PAUSE_S, self._amnesty_until - self._clock.monotonic()))
+        return WATCH_S
+
+    async def _read_all(self) -> None:
+        try:
+            await self._read(MAP_KEY)
+            await self._read(NODES)
+        except ObjstoreError as error:
+            self._lost(error)
+            raise
+
+    async def _read(self, prefix: str) -> int:
+        entries, revision = await self._coordinator.range(prefix)
+        self._heard()
+        if revision < self._seen.get(prefix, 0):
+            return self._seen[prefix]  # a later read was faster
+        self._seen[prefix] = revision
+        if prefix == NODES:
+            self._take_nodes({entry.key: entry.value for entry in entries})
+        else:
+            for entry in entries:
+                if entry.key == MAP_KEY:
+                    self._take_map(entry.value, entry.revision)
+        return revision
+
+    def _take_map(self, raw: bytes, revision: int) -> None:
+        if self.topology is not None and revision == self.map_revision:
+            return
+        try:
+            found = decode_map(raw)
+        except msgspec.DecodeError as error:
+            log.error("the cluster map in the coordinator cannot be read (%s); keeping the last one", error)
+            return
+        known = self.topology.map if self.topology else None
+        if known is not None and found.cluster_id != known.cluster_id:
+            log.error("the coordinator has the map of another cluster (%s); keeping ours", found.cluster_id)
+            return
+        if known is not None and found.newest.epoch < known.newest.epoch:
+            log.error("the map went back from epoch %d to %d; keeping ours", known.newest.epoch, found.newest.epoch)
+            return
+        self.topology = Topology(found)
+        self.map_revision = revision
+        self._announce()
+
+    def _take_nodes(self, raw: Mapping[str, bytes]) -> None:
+        found: dict[NodeId, NodeLease] = {}
+        for key, value in raw.items():
+            try:
+                found[NodeId(key.removeprefix(NODES))] = decode_node_lease(value)
+            except msgspec.DecodeError as error:
+                log.error("the lease %s cannot be read (%s); another version of objstore?", key, error)
+        gone = [node for node in self._nodes if node not in found]
+        self._forgiven = bool(gone) and self._clock.monotonic() < self._amnesty_until
+        if self._forgiven:
+            found.update((node, self._nodes[node]) for node in gone)
+        joined_or_left = found.keys() != self._nodes.keys()
+        moved = any(lease.address != self._nodes[node].address for node, lease in found.items() if node in self._nodes)
+        self._nodes = found
+        if joined_or_left or moved:
+            self._announce()
+
+    # --- contact ---
+
+    def _heard(self) -> None:
+        self.last_contact = self._clock.monotonic()
+        if self.problem:
+            self.problem = ""
+            if self._nodes:
+                log.info("the coordinator answers again")
+                self._amnesty_until = self.last_contact + AMNESTY_S
+
+    def _lost(self, error: ObjstoreError) -> None:
+        if not self.problem:
+            log.warning("the coordinator does not answer, going on with what is known: %s", error)
+        self.problem = str(error) or type(error).__name__
+        self._seen.clear()  # it may come back as another one, counting differently
+
+    def _announce(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()

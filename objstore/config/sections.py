@@ -1,0 +1,175 @@
+"""Every configuration key: its section, default and kind. `cluster.example.toml` explains each. Pure.
+
+An empty default means "not set"; a role that cannot do without says so by `missing`.
+"""
+# ruff: noqa: RUF009 (_key makes a dataclasses.field)
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from objstore.config.kinds import (
+    ADDRESS,
+    BANDWIDTH,
+    CAPACITY,
+    CLUSTER_SECRET,
+    CODE,
+    DOMAIN,
+    FOLDER,
+    NAME,
+    OPTIONAL_ADDRESS,
+    OPTIONAL_NAME,
+    S3_SECRET,
+    SIZE,
+    Kind,
+    count,
+    one_of,
+    seconds,
+)
+from objstore.model import limits
+from objstore.model.cluster import ErasureCode
+from objstore.model.errors import ConfigError
+
+ENV_PREFIX = "OBJSTORE_"
+
+
+def _key(default: Any, kind: Kind) -> Any:
+    return field(default=default, metadata={"kind": kind}, repr=not kind.secret)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSection:
+    """What all processes share. The first map fixes code and partition_bits for good."""
+
+    name: str = _key("objstore", NAME)
+    secret: str = _key("", CLUSTER_SECRET)
+    code: ErasureCode = _key(ErasureCode(4, 2), CODE)
+    initial_nodes: int = _key(0, count(0, 10_000))  # 0 = as many as the code needs
+    partition_bits: int = _key(limits.PARTITION_BITS, count(1, limits.PARTITION_BITS_MAX))
+    codec: str = _key("auto", one_of("auto", "isal", "zfec"))
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatorSection:
+    """`address` is for all roles; the rest is for the coordinator itself."""
+
+    address: str = _key("127.0.0.1:7700", ADDRESS)
+    listen: str = _key("127.0.0.1:7700", ADDRESS)
+    data: Path | None = _key(None, FOLDER)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSection:
+    """One storage process and its data folder."""
+
+    name: str = _key("", OPTIONAL_NAME)  # "" = the host's
+    zone: str = _key("default", NAME)
+    data: Path | None = _key(None, FOLDER)
+    listen: str = _key("127.0.0.1:7701", ADDRESS)
+    advertise: str = _key("", OPTIONAL_ADDRESS)  # "" = where it listens
+    capacity: int = _key(0, CAPACITY)  # bytes; 0 = the size of the file system
+    reserve: int = _key(limits.GIB, SIZE)
+
+
+@dataclass(frozen=True, slots=True)
+class AccessKey:
+    """Who may speak S3 to the gateways."""
+
+    access_key: str = _key("", NAME)
+    secret_key: str = _key("", S3_SECRET)
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySection:
+    listen: str = _key("127.0.0.1:9000", ADDRESS)
+    region: str = _key("us-east-1", NAME)
+    workers: int = _key(1, count(1, 64))
+    domain: str = _key("", DOMAIN)
+    keys: tuple[AccessKey, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RepairSection:
+    """When a node counts as failed, and how much repair may take."""
+
+    heartbeat_s: float = _key(1.0, seconds(0.05))
+    down_after_s: float = _key(5.0, seconds(0.1))
+    out_after_s: float = _key(600.0, seconds(0.1))
+    bandwidth: int = _key(0, BANDWIDTH)  # bytes/s; 0 = no limit
+
+
+@dataclass(frozen=True, slots=True)
+class LogSection:
+    format: str = _key("auto", one_of("auto", "text", "json"))
+    level: str = _key("info", one_of("debug", "info", "warning", "error"))
+
+
+class Setting(NamedTuple):
+    key: str
+    value: str  # as one would write it; of a secret only "(set)" or "(not set)"
+    origin: str  # default | FILE line N | environment VARIABLE | flag --x
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    cluster: ClusterSection = field(default_factory=ClusterSection)
+    coordinator: CoordinatorSection = field(default_factory=CoordinatorSection)
+    node: NodeSection = field(default_factory=NodeSection)
+    gateway: GatewaySection = field(default_factory=GatewaySection)
+    repair: RepairSection = field(default_factory=RepairSection)
+    log: LogSection = field(default_factory=LogSection)
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def lease_ttl_s(self) -> float:
+        """Whoever misses three heartbeats in a row has lost its lease."""
+        return 3 * self.repair.heartbeat_s
+
+    def describe(self) -> list[Setting]:
+        """The effective value of every key, and where it comes from."""
+        tables = [(name, getattr(self, name)) for name in SECTION_TYPES]
+        tables += [(f"gateway.keys[{index}]", pair) for index, pair in enumerate(self.gateway.keys)]
+        return [
+            Setting(key, kind.show(getattr(values, name)), self.origins.get(key, "default"))
+            for table, values in tables
+            for name, kind in kinds_of(type(values)).items()
+            for key in (f"{table}.{name}",)
+        ]
+
+
+SECTION_TYPES: dict[str, type] = {
+    "cluster": ClusterSection,
+    "coordinator": CoordinatorSection,
+    "node": NodeSection,
+    "gateway": GatewaySection,
+    "repair": RepairSection,
+    "log": LogSection,
+}
+
+
+def kinds_of(section: type) -> dict[str, Kind]:
+    """The plain keys of a section, in order."""
+    return {item.name: item.metadata["kind"] for item in fields(section) if "kind" in item.metadata}
+
+
+def names_of(section: type) -> list[str]:
+    """What may be written in a section's table: its keys, and for a secret also the name of its file."""
+    names = [item.name for item in fields(section)]
+    return names + [f"{name}_file" for name, kind in kinds_of(section).items() if kind.secret]
+
+
+def env_name(key: str) -> str:
+    """The environment variable of a dotted key."""
+    return ENV_PREFIX + key.replace(".", "__").upper()
+
+
+def missing(key: str, role: str) -> ConfigError:
+    """The error for a key that a role cannot do without."""
+    section, _, name = key.partition(".")
+    return ConfigError(
+        f"{key} is not set, and role {role} needs it. Write `{name} = ...` under [{section}] in the configuration "
+        f"file, or set {env_name(key)}."
+    )

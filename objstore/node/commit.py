@@ -1,0 +1,192 @@
+"""Group commit: one sync per volume and one key-value commit for all that waits.
+
+Whoever has changes queues them and waits; a single background task takes everything queued, makes the volumes
+durable, then commits all rows at once, while newcomers queue behind it. Order is the order of `submit`, so a
+later entry may build on an earlier one that is not durable yet.
+
+Failure rules
+- A full volume fails the entries that wrote to it, and only them.
+- A full index fails the whole batch *and everything queued behind it*: those may have been decided on rows that
+  now never come. Nothing of them is stored.
+- Any other error of the disk is final (an fsync that failed once says nothing about the pages it dropped): every
+  entry fails, all later ones are refused, and `on_fatal` is told so that the process ends.
+
+`settled` of an entry runs exactly once, in order, also when its waiter has been cancelled. It does the book-keeping;
+the future only wakes the waiter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from objstore.model.errors import Fatal, InsufficientStorage, ObjstoreError, Overloaded, Unavailable
+from objstore.node.volumes import Volumes
+from objstore.ports import KV, Write
+
+logger = logging.getLogger(__name__)
+
+BATCH_WRITES_MAX = 8192
+BATCH_BYTES_MAX = 32 * 1024 * 1024
+QUEUE_ENTRIES_MAX = 16384
+QUEUE_BYTES_MAX = 64 * 1024 * 1024
+
+Settled = Callable[[ObjstoreError | None], None]
+Plan = Callable[[], Sequence[Write]]
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    writes: Sequence[Write]
+    volumes: Sequence[int]
+    plan: Plan | None
+    settled: Settled | None
+    done: asyncio.Future[None]
+    weight: int
+
+
+class GroupCommit:
+    def __init__(self, kv: KV, volumes: Volumes, on_fatal: Callable[[Fatal], None]) -> None:
+        self._kv = kv
+        self._volumes = volumes
+        self._on_fatal = on_fatal
+        self._queue: deque[_Entry] = deque()
+        self._queued_bytes = 0
+        self._batch: deque[_Entry] = deque()  # taken from the queue, not settled yet
+        self._task: asyncio.Task[None] | None = None
+        self.batches = 0
+        self.fatal: Fatal | None = None
+
+    def submit(
+        self,
+        writes: Sequence[Write] = (),
+        *,
+        volumes: Sequence[int] = (),
+        plan: Plan | None = None,
+        settled: Settled | None = None,
+    ) -> asyncio.Future[None]:
+        """Queue, and get a future for "durable". Raises when nothing was queued (`settled` is then not called).
+
+        No writes: done as soon as everything submitted before is. `plan` makes the writes when its turn comes,
+        in an executor, alone in its batch, with all earlier entries committed.
+        """
+        if self.fatal is not None:
+            raise self.refusal()
+        weight = sum(len(key) + len(value or b"") for _, key, value in writes)
+        if len(self._queue) >= QUEUE_ENTRIES_MAX or self._queued_bytes + weight > QUEUE_BYTES_MAX:
+            raise Overloaded("The commit queue of this node is full because its disk is slower than its work; retry.")
+        loop = asyncio.get_running_loop()
+        entry = _Entry(writes, volumes, plan, settled, loop.create_future(), weight)
+        entry.done.add_done_callback(_seen)
+        self._queue.append(entry)
+        self._queued_bytes += weight
+        if self._task is None:
+            self._task = loop.create_task(self._run())
+        return entry.done
+
+    def failed(self, error: OSError) -> ObjstoreError:
+        """What to answer after an OSError of a write; ends the node unless the disk is merely full."""
+        if error.errno == errno.ENOSPC:
+            return InsufficientStorage(f"The disk of this node is full ({error}); free space or add nodes.")
+        self._fail_for_good(Fatal(f"The disk of this node failed ({error}); the node stops. Check or replace it."))
+        return self.refusal()
+
+    def refusal(self) -> ObjstoreError:
+        """What callers hear after a fatal error; Fatal itself is for this process only."""
+        return Unavailable(f"This node has stopped serving. {self.fatal}")
+
+    async def close(self) -> None:
+        """Waits until everything queued is durable or has failed."""
+        while self._task is not None:
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        try:
+            while self._queue:
+                self._take()
+                await self._commit()
+        except Exception as error:  # a bug: without a committer nobody would ever be answered
+            logger.exception("The commit task failed")
+            self._fail_for_good(Fatal(f"The commit task failed: {error!r}"))
+        finally:
+            self._task = None
+
+    def _take(self) -> None:
+        writes = size = 0
+        while self._queue:
+            entry = self._queue[0]
+            if self._batch and (entry.plan or writes + len(entry.writes) > BATCH_WRITES_MAX or size >= BATCH_BYTES_MAX):
+                return
+            self._batch.append(self._queue.popleft())
+            self._queued_bytes -= entry.weight
+            writes += len(entry.writes)
+            size += entry.weight
+            if entry.plan:
+                return
+
+    async def _commit(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.batches += 1
+        try:
+            numbers = sorted({number for entry in self._batch for number in entry.volumes})
+            syncers = {number: self._volumes.syncer(number) for number in numbers}
+            full = await loop.run_in_executor(None, self._store, list(self._batch), syncers)
+        except OSError as error:
+            self._fail_all(self.failed(error))
+            return
+        while self._batch:
+            entry = self._batch.popleft()
+            lost = next((full[number] for number in entry.volumes if number in full), None)
+            _settle(entry, None if lost is None else self.failed(lost))
+
+    def _store(self, batch: list[_Entry], syncers: dict[int, Callable[[], None]]) -> dict[int, OSError]:
+        """Blocking. Returns the volumes that were full; their entries are not in the commit."""
+        full: dict[int, OSError] = {}
+        for number, sync in syncers.items():
+            try:
+                sync()
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                full[number] = error
+        writes: list[Write] = []
+        for entry in batch:
+            if not any(number in full for number in entry.volumes):
+                writes.extend(entry.plan() if entry.plan else entry.writes)
+        if writes:
+            self._kv.commit(writes)
+        return full
+
+    def _fail_for_good(self, fatal: Fatal) -> None:
+        if self.fatal is None:
+            self.fatal = fatal
+            logger.critical("%s", fatal)
+            self._on_fatal(fatal)
+        self._fail_all(self.refusal())
+
+    def _fail_all(self, error: ObjstoreError) -> None:
+        self._queued_bytes = 0
+        while self._batch:
+            _settle(self._batch.popleft(), error)
+        while self._queue:
+            _settle(self._queue.popleft(), error)
+
+
+def _settle(entry: _Entry, error: ObjstoreError | None) -> None:
+    if entry.settled is not None:
+        entry.settled(error)
+    if not entry.done.done():
+        if error is None:
+            entry.done.set_result(None)
+        else:
+            entry.done.set_exception(error)
+
+
+def _seen(done: asyncio.Future[None]) -> None:
+    """A failure is reported through `settled` too; a waiter that left must not make it a warning."""
+    if not done.cancelled():
+        done.exception()

@@ -1,0 +1,334 @@
+"""The fragments of a node: envelopes in volumes, found through the index.
+
+A fragment is immutable. It becomes visible with one commit, after its envelope was verified and made durable; it
+goes with one commit, and its space is given back afterwards. Between request and commit an extent belongs to the
+request, then to the `settled` call of the commit, so a cancelled request leaks nothing.
+
+Changes of one fragment follow each other (`objstore.node.claims`); different fragments never wait for each other.
+What a read returns is not verified: the reader does that (P4).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from array import array
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
+
+from objstore.codec.envelope import EnvelopeHeader, decode_header, fragment_of, shape_of, verify_body
+from objstore.model import limits
+from objstore.model.errors import Corrupt, InvalidRequest, NotFound, ObjstoreError
+from objstore.model.manifest import FragmentId
+from objstore.node import index
+from objstore.node.budget import PayloadBudget
+from objstore.node.claims import Claim, Claims
+from objstore.node.commit import GroupCommit
+from objstore.node.index import FRAGMENT_BYTES, Held
+from objstore.node.space import Space
+from objstore.node.stored import READ_BYTES, check_stored
+from objstore.node.volumes import Extent, Volumes
+from objstore.ports import KV, Buffer, Clock, Write
+from objstore.wire.messages import (
+    FragDelete,
+    FragHead,
+    FragList,
+    FragListed,
+    FragLocate,
+    FragLocated,
+    FragPut,
+    FragRead,
+    FragVerify,
+    Ok,
+    Reply,
+)
+
+logger = logging.getLogger(__name__)
+
+INLINE_IO_MAX = 64 * limits.KIB  # below, a read or write of the page cache is cheaper than a thread
+DELETE_BATCH = 512
+
+T = TypeVar("T")
+
+
+class Before(NamedTuple):
+    """What was stored under the id of an arriving fragment."""
+
+    held: Held | None
+    damage: str | None  # why it is not sound, as far as that was looked at
+    is_same: bool  # sound, and as long as the new one
+
+
+_Answer = tuple[Reply, Buffer]
+
+
+class FragmentStore:
+    def __init__(
+        self,
+        kv: KV,
+        volumes: Volumes,
+        commits: GroupCommit,
+        space: Space,
+        clock: Clock,
+        cluster_id: str,
+        partitions: int,
+    ) -> None:
+        self._kv = kv
+        self._volumes = volumes
+        self._commits = commits
+        self._clock = clock
+        self._cluster_id = cluster_id
+        self.claims = Claims()
+        self.space = space
+        self.budget = PayloadBudget()
+        self.partitions = partitions
+        self.changes = array("Q", bytes(8 * partitions))
+        self.count = 0
+
+    def recover(self) -> None:
+        """Blocking, once, at start: what is kept in memory, from the index."""
+        self.count = sum(1 for _ in index.rows_of(self._kv, index.FRAG))
+        self._volumes.recover(index.extents(self._kv))
+
+    # --- adding --------------------------------------------------------------------------------------------
+
+    async def put(self, request: FragPut, payload: Buffer) -> _Answer:
+        fragment, length = request.fragment, len(payload)
+        self.check_partition(request.partition, fragment)
+        header, header_length = decode_header(payload)
+        self.check_header(header, header_length, fragment, length)
+        body = memoryview(payload)[header_length:]
+        async with self.budget.hold(length), self.claims.hold(fragment) as claim:
+            before = await self.examine(fragment, length)
+            if before.is_same:
+                await on_disk(length, lambda: verify_body(header, body))
+                return Ok(), b""
+            extent = self.reserve(length)
+            try:
+                await self.write(extent, payload, 0, lambda: verify_body(header, body))
+                held = Held(request.partition, extent, header_length, header.created_ms)
+                done = self.add(fragment, held, before, claim)
+            except BaseException:
+                self.abandon(extent)
+                raise
+            await done
+        return Ok(), b""
+
+    def check_partition(self, partition: int, fragment: bytes = b"") -> None:
+        if partition >= self.partitions:
+            raise InvalidRequest(f"partition {partition} does not exist: this cluster has {self.partitions}")
+        if fragment and (home := index.partition_of(fragment, self.partitions)) != partition:
+            raise InvalidRequest(f"{_name(fragment)} belongs to partition {home}, the request says {partition}")
+
+    def check_header(self, header: EnvelopeHeader, header_length: int, fragment: bytes, length: int) -> None:
+        """The envelope is what the request says it is, and as long as its own header says."""
+        if header.cluster_id != self._cluster_id:
+            raise Corrupt(f"the envelope belongs to cluster {header.cluster_id}, this node to {self._cluster_id}")
+        if fragment_of(header).pack() != fragment:
+            raise Corrupt(f"the envelope holds {_name(fragment_of(header).pack())}, the request says {_name(fragment)}")
+        expected = header_length + shape_of(header).body_length(header.shard)
+        if expected != length:
+            raise Corrupt(f"the envelope should have {expected} bytes by its header, but {length} were announced")
+
+    async def examine(self, fragment: bytes, length: int) -> Before:
+        """What is stored under that id, and whether it makes a new envelope of that length needless."""
+        held = index.find(self._kv, fragment)
+        if held is None or held.extent.length != length:
+            return Before(held, None, False)
+        damage = await self._damage(fragment, held)
+        return Before(held, damage, damage is None)
+
+    def add(self, fragment: bytes, held: Held, before: Before, claim: Claim) -> asyncio.Future[None]:
+        """Queue the commit that makes a written envelope visible. One that it replaces is freed, or goes to
+        quarantine if it was damaged."""
+        old = before.held
+        writes: list[Write] = []
+        if old is not None and before.damage is not None:
+            logger.error("%s was corrupt (%s) and is replaced", _name(fragment), before.damage)
+            writes += index.quarantining(fragment, old, before.damage, self._clock.wall_ms())
+        elif old is not None:
+            writes += index.removing(fragment, old)
+        writes += index.adding(fragment, held)
+
+        def settled(error: ObjstoreError | None) -> None:
+            claim.release()
+            if error is not None:
+                self.abandon(held.extent)
+                return
+            self._volumes.keep(held.extent)
+            self.changes[held.partition] += 1
+            if old is None:
+                self.count += 1
+            elif before.damage is None:
+                self._give_back([old.extent], kept=True)
+
+        done = self._commits.submit(writes, volumes=(held.extent.volume,), settled=settled)
+        claim.hand_over()
+        return done
+
+    def abandon(self, extent: Extent) -> None:
+        """Free an extent that was reserved and never became visible."""
+        self._give_back([extent], kept=False)
+
+    def reserve(self, length: int) -> Extent:
+        self.space.need_for_fragment(length)
+        try:
+            return self._volumes.reserve(length)
+        except OSError as error:  # a new volume could not be created
+            raise self._commits.failed(error) from error
+
+    async def write(self, extent: Extent, data: Buffer, offset: int, check: Callable[[], None]) -> None:
+        """Verify with `check`, then write into the extent; off the loop when it is large."""
+        file = self._volumes.file(extent.volume)
+
+        def job() -> None:
+            check()
+            file.pwrite(data, extent.offset + offset)
+
+        try:
+            await on_disk(len(data), job)
+        except OSError as error:
+            raise self._commits.failed(error) from error
+
+    # --- reading -------------------------------------------------------------------------------------------
+
+    async def head(self, request: FragHead, payload: Buffer) -> _Answer:
+        held = self._find(request.fragment)
+        return Ok(), await self._read(request.fragment, held, 0, held.header_length)
+
+    async def read(self, request: FragRead, payload: Buffer) -> _Answer:
+        held = self._find(request.fragment)
+        body = held.extent.length - held.header_length
+        if request.offset + request.length > body:
+            raise InvalidRequest(
+                f"bytes {request.offset}+{request.length} of {_name(request.fragment)} do not exist: it has {body}"
+            )
+        if request.length > limits.RPC_PAYLOAD_BYTES_MAX:
+            raise InvalidRequest(f"one read has at most {limits.RPC_PAYLOAD_BYTES_MAX} bytes, not {request.length}")
+        if request.length < INLINE_IO_MAX:
+            return Ok(), await self._read(request.fragment, held, held.header_length + request.offset, request.length)
+        async with self.budget.hold(request.length):
+            return Ok(), await self._read(request.fragment, held, held.header_length + request.offset, request.length)
+
+    async def locate(self, request: FragLocate, payload: Buffer) -> _Answer:
+        if request.segment >= 1 << 32:
+            raise InvalidRequest(f"segment {request.segment} is not a segment number")
+        return FragLocated(index.shards_of(self._kv, request.blob, request.segment)), b""
+
+    async def list(self, request: FragList, payload: Buffer) -> _Answer:
+        self.check_partition(request.partition)
+        found, lengths, more = await asyncio.get_running_loop().run_in_executor(
+            None, lambda: index.list_partition(self._kv, request.partition, request.after, request.limit)
+        )
+        return FragListed(b"".join(found), lengths, more), b""
+
+    async def verify(self, request: FragVerify, payload: Buffer) -> _Answer:
+        fragment = request.fragment
+        async with self.budget.hold(READ_BYTES), self.claims.hold(fragment) as claim:
+            held = self._find(fragment)
+            damage = await self._damage(fragment, held)
+            if damage is None:
+                return Ok(), b""
+            await self._quarantine(fragment, held, damage, claim)
+        raise Corrupt(f"{_name(fragment)} was damaged on the disk and is now in quarantine: {damage}")
+
+    def _find(self, fragment: bytes) -> Held:
+        held = index.find(self._kv, fragment)
+        if held is None:
+            raise NotFound(f"{_name(fragment)} is not on this node")
+        return held
+
+    async def _read(self, fragment: bytes, held: Held, offset: int, length: int) -> bytes:
+        try:
+            file = self._volumes.file(held.extent.volume)
+            data = await on_disk(length, lambda: file.pread(length, held.extent.offset + offset))
+        except OSError as error:
+            raise Corrupt(f"{_name(fragment)} cannot be read from the disk: {error}") from error
+        if len(data) != length:
+            raise Corrupt(f"{_name(fragment)} is cut short on the disk: {len(data)} of {length} bytes were read")
+        return data
+
+    async def _damage(self, fragment: bytes, held: Held) -> str | None:
+        """Why the stored envelope is not what it should be; None: it is sound."""
+        try:
+            file = self._volumes.file(held.extent.volume)
+            await asyncio.get_running_loop().run_in_executor(
+                None, lambda: check_stored(file, held.extent, held.header_length, fragment, self._cluster_id)
+            )
+        except (OSError, Corrupt) as error:
+            return str(error)
+        return None
+
+    # --- removing ------------------------------------------------------------------------------------------
+
+    async def delete(self, request: FragDelete, payload: Buffer) -> _Answer:
+        self.check_partition(request.partition)
+        raw = request.fragments
+        if len(raw) % FRAGMENT_BYTES:
+            raise InvalidRequest("FragDelete: a fragment id has 21 bytes")
+        fragments = sorted({raw[at : at + FRAGMENT_BYTES] for at in range(0, len(raw), FRAGMENT_BYTES)})
+        for start in range(0, len(fragments), DELETE_BATCH):
+            await self._delete(request.partition, fragments[start : start + DELETE_BATCH])
+        return Ok(), b""
+
+    async def _delete(self, partition: int, fragments: Sequence[bytes]) -> None:
+        """Also removes quarantined copies: the proof that nobody needs the fragment covers them."""
+        async with self.claims.hold(*fragments) as claim:
+            writes: list[Write] = []
+            freed: list[Extent] = []
+            removed = 0
+            for fragment in fragments:
+                held = index.find(self._kv, fragment)
+                if held is not None and held.partition == partition:
+                    writes += index.removing(fragment, held)
+                    freed.append(held.extent)
+                    removed += 1
+                for key, copy, _ in index.quarantined(self._kv, fragment):
+                    if copy.partition == partition:
+                        writes += index.purging(key, copy)
+                        freed.append(copy.extent)
+            if not writes:
+                return
+            given_back: list[asyncio.Future[None]] = []
+
+            def settled(error: ObjstoreError | None) -> None:
+                claim.release()
+                if error is None:
+                    self.count -= removed
+                    self.changes[partition] += removed
+                    given_back.append(self._give_back(freed, kept=True))
+
+            done = self._commits.submit(writes, settled=settled)
+            claim.hand_over()
+            await done
+            await asyncio.wait(given_back)
+
+    async def _quarantine(self, fragment: bytes, held: Held, damage: str, claim: Claim) -> None:
+        logger.error("%s is corrupt and goes to quarantine: %s", _name(fragment), damage)
+
+        def settled(error: ObjstoreError | None) -> None:
+            claim.release()
+            if error is None:
+                self.count -= 1
+                self.changes[held.partition] += 1
+
+        writes = index.quarantining(fragment, held, damage, self._clock.wall_ms())
+        done = self._commits.submit(writes, settled=settled)
+        claim.hand_over()
+        await done
+
+    def _give_back(self, extents: Sequence[Extent], *, kept: bool) -> asyncio.Future[None]:
+        job = self._volumes.release(extents, kept=kept)
+        return asyncio.get_running_loop().run_in_executor(None, job)
+
+
+async def on_disk(length: int, job: Callable[[], T]) -> T:
+    """Run a job that touches `length` bytes: at once when that is little, else in a thread."""
+    if length < INLINE_IO_MAX:
+        return job()
+    return await asyncio.get_running_loop().run_in_executor(None, job)
+
+
+def _name(fragment: bytes) -> str:
+    blob, segment, shard = FragmentId.unpack(fragment)
+    return f"fragment {blob.hex()} segment {segment} shard {shard}"

@@ -1,0 +1,90 @@
+"""Pages of registers: scans for lists, pulls for sync and repair. Blocking; run in an executor.
+
+Each page is bounded by count and by bytes, and always makes progress: one record, or the end. Registers that were
+only promised appear to those who ask for promises, and nowhere else: nobody accepted anything there.
+"""
+
+from __future__ import annotations
+
+from objstore.model import limits
+from objstore.model.clock import ZERO
+from objstore.node import register_rows as rows
+from objstore.node.index import successor
+from objstore.ports import KV
+from objstore.wire.messages import RegPull, RegPulled, RegScan, RegScanned
+
+_AHEAD = 8  # read that many more rows than asked for, since some do not count
+
+
+def scan_page(kv: KV, request: RegScan) -> RegScanned:
+    kind = rows.place_of(request.partition, request.bucket + bytes((request.space,)))
+    end = kind + request.end if request.end else successor(kind)
+    names: list[bytes] = []
+    ballots = bytearray()
+    listings: list[bytes] = []
+    states: list[bytes] = []
+    size = 0
+    page = min(rows.PAGE, request.limit + _AHEAD)
+    for row in rows.ordered(kv, kind + request.start, end, page=page):
+        if not row.is_written:
+            continue
+        weight = len(row.place) + len(row.listing) + (row.state_length if request.with_state else 0)
+        if names and (len(names) == request.limit or size + weight > limits.SCAN_BYTES_MAX):
+            return RegScanned(names, bytes(ballots), listings, states, True)
+        accepted, listing = row.accepted, row.listing
+        if request.with_state:
+            held = rows.complete(kv, row, with_data=False)
+            if held.acceptor.accepted == ZERO:
+                continue  # dropped since
+            accepted, listing = held.acceptor.accepted.pack(), held.listing
+            states.append(held.state)
+        names.append(row.place[len(kind) :])
+        ballots += accepted
+        listings.append(listing)
+        size += weight
+    return RegScanned(names, bytes(ballots), listings, states, False)
+
+
+def pull_page(kv: KV, request: RegPull) -> tuple[RegPulled, bytes]:
+    """With `ballots_only` the lists of listings, states and lengths stay empty; only then are promises given."""
+    fence = rows.read_fence(kv, request.partition)  # before the rows, see objstore.node.registers
+    start = rows.place_of(request.partition, request.after + b"\x00" if request.after else b"")
+    end = successor(rows.place_of(request.partition, b""))
+    with_promises = request.promises and request.ballots_only
+    keys: list[bytes] = []
+    ballots = bytearray()
+    promises = bytearray()
+    values: list[rows.Held] = []
+    size = 0
+    more = False
+    for row in rows.ordered(kv, start, end, page=min(rows.PAGE, request.limit + _AHEAD)):
+        if not row.is_written and not with_promises:
+            continue
+        weight = len(row.place)
+        if not request.ballots_only:
+            weight += len(row.listing) + row.state_length + row.data_length
+        if keys and (len(keys) == request.limit or size + weight > limits.SCAN_BYTES_MAX):
+            more = True
+            break
+        accepted = row.accepted
+        if not request.ballots_only:
+            held = rows.complete(kv, row, with_data=True)
+            if held.acceptor.accepted == ZERO:
+                continue  # dropped since
+            accepted = held.acceptor.accepted.pack()
+            values.append(held)
+        keys.append(row.place[2:])
+        ballots += accepted
+        promises += row.promised if with_promises else b""
+        size += weight
+    reply = RegPulled(
+        keys,
+        bytes(ballots),
+        [held.listing for held in values],
+        [held.state for held in values],
+        [len(held.data) for held in values],
+        more,
+        fence,
+        bytes(promises),
+    )
+    return reply, b"".join(held.data for held in values)

@@ -1,0 +1,229 @@
+"""How the registers of an acceptor lie in the key-value store: rows, keys, and exact byte order over them.
+
+    reg      place of the register  -> ballots, listing, small state
+    inline   place of the register  -> ballot, large state, data: whatever a scan should not have to read
+    fence    partition              -> tag
+
+A *place* is the partition and the packed key; a key that is too long for the store is cut and hashed, and then its
+row holds all of it. Cut keys sort by hash, so `ordered` puts the group that shares a cut back into byte order.
+Reads only, and pure packing: decisions are in `objstore.node.registers`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from objstore.model.clock import ZERO, Ballot
+from objstore.model.errors import Corrupt
+from objstore.node.index import PAGE as PAGE
+from objstore.node.index import rows_of, successor
+from objstore.ports import KV, Write
+from objstore.register.acceptor import EMPTY, AcceptorState
+
+REG = "reg"
+INLINE = "inline"
+FENCE = "fence"
+TABLES = (REG, INLINE, FENCE)
+
+STATE_IN_ROW_MAX = 1024  # above, the state moves to `inline`: scans and promises then skip it
+CUT = 480  # places up to here are stored as they are
+_HASH = 16  # of a longer one follow this many bytes of hash: 496 bytes, so never equal to a whole place
+_FORMAT = 1
+_ROW = struct.Struct(">B16s16sIIIH")  # format, promised, accepted, lengths of listing, state, data, and long place
+_PARTITION = struct.Struct(">H")
+_TAG = struct.Struct(">Q")
+_GROUP_PAGE = 256
+
+
+class Held(NamedTuple):
+    """One register: the acceptor's ballots and the accepted value (model.records.Value)."""
+
+    acceptor: AcceptorState
+    listing: bytes
+    state: bytes
+    data: bytes
+
+
+NOTHING = Held(EMPTY, b"", b"", b"")
+
+
+class Row(NamedTuple):
+    """What `reg` alone says of a register."""
+
+    place: bytes
+    promised: bytes
+    accepted: bytes  # packed ballot
+    listing: bytes
+    state: bytes  # b"" when it is in `inline`
+    state_length: int
+    data_length: int
+
+    @property
+    def is_written(self) -> bool:
+        return self.accepted != _NEVER
+
+    @property
+    def has_inline(self) -> bool:
+        return self.data_length > 0 or self.state_length > STATE_IN_ROW_MAX
+
+
+_NEVER = ZERO.pack()
+
+
+def place_of(partition: int, key: bytes) -> bytes:
+    return _PARTITION.pack(partition) + key
+
+
+def stored_key(place: bytes) -> bytes:
+    """A cryptographic hash: keys are chosen by clients, and two of them must never meet in one row."""
+    if len(place) <= CUT:
+        return place
+    return place[:CUT] + hashlib.blake2b(place, digest_size=_HASH).digest()
+
+
+def writes_for(place: bytes, held: Held, previous: Held) -> list[Write]:
+    """Rows that turn `previous` into `held`. A new promise alone leaves `inline` as it is."""
+    key = stored_key(place)
+    large = len(held.state) > STATE_IN_ROW_MAX
+    row = b"".join(
+        (
+            _ROW.pack(
+                _FORMAT,
+                held.acceptor.promised.pack(),
+                held.acceptor.accepted.pack(),
+                len(held.listing),
+                len(held.state),
+                len(held.data),
+                len(place) if len(place) > CUT else 0,
+            ),
+            place if len(place) > CUT else b"",
+            held.listing,
+            b"" if large else held.state,
+        )
+    )
+    writes: list[Write] = [(REG, key, row)]
+    if held.acceptor.accepted != previous.acceptor.accepted:
+        if large or held.data:
+            inline = b"".join((held.acceptor.accepted.pack(), held.state if large else b"", held.data))
+            writes.append((INLINE, key, inline))
+        elif previous.data or len(previous.state) > STATE_IN_ROW_MAX:
+            writes.append((INLINE, key, None))
+    return writes
+
+
+def removing(kv: KV, partition: int) -> list[Write]:
+    """Rows that forget every register of a partition."""
+    writes: list[Write] = []
+    start, end = _PARTITION.pack(partition), successor(_PARTITION.pack(partition))
+    for key, raw in rows_of(kv, REG, start, end):
+        writes.append((REG, key, None))
+        if unpack(key, raw).has_inline:
+            writes.append((INLINE, key, None))
+    return writes
+
+
+def unpack(key: bytes, raw: bytes) -> Row:
+    if len(raw) < _ROW.size or raw[0] != _FORMAT:
+        raise Corrupt(f"a register row has format {raw[:1].hex()}, which this release does not know")
+    _, promised, accepted, listing_length, state_length, data_length, place_length = _ROW.unpack_from(raw)
+    at = _ROW.size
+    place = raw[at : at + place_length] if place_length else key
+    at += place_length
+    listing = raw[at : at + listing_length]
+    return Row(place, promised, accepted, listing, raw[at + listing_length :], state_length, data_length)
+
+
+def load(kv: KV, place: bytes, *, with_data: bool = True) -> Held:
+    """The committed register."""
+    return _held(kv, place, None, with_data)
+
+
+def complete(kv: KV, row: Row, *, with_data: bool) -> Held:
+    """The register of a row that was read before; newer if it has changed since."""
+    return _held(kv, row.place, row, with_data)
+
+
+def _held(kv: KV, place: bytes, row: Row | None, with_data: bool) -> Held:
+    """A commit may come between the reads of the two tables; the ballot in both tells, and then we read again."""
+    key = stored_key(place)
+    for _ in range(16):
+        if row is None:
+            raw = kv.get(REG, key)
+            if raw is None:
+                return NOTHING
+            row = unpack(key, raw)
+            if row.place != place:
+                raise Corrupt("a register row holds another key than the one it is stored under")
+        acceptor = AcceptorState(Ballot.unpack(row.promised), Ballot.unpack(row.accepted))
+        state_is_large = row.state_length > STATE_IN_ROW_MAX
+        if not state_is_large and not (with_data and row.data_length):
+            return Held(acceptor, row.listing, row.state, b"")
+        inline = kv.get(INLINE, key)
+        if inline is not None and inline.startswith(row.accepted):
+            end = 16 + row.state_length if state_is_large else 16
+            state = inline[16:end] if state_is_large else row.state
+            return Held(acceptor, row.listing, state, inline[end:] if with_data else b"")
+        row = None
+    raise Corrupt("a register has lost its inline value: the index is damaged")
+
+
+def read_fence(kv: KV, partition: int) -> int:
+    raw = kv.get(FENCE, _PARTITION.pack(partition))
+    return 0 if raw is None else int(_TAG.unpack(raw)[0])
+
+
+def fence_write(partition: int, tag: int) -> Write:
+    return FENCE, _PARTITION.pack(partition), _TAG.pack(tag)
+
+
+def fences(kv: KV) -> Iterator[tuple[int, int]]:
+    for key, value in rows_of(kv, FENCE):
+        yield _PARTITION.unpack(key)[0], _TAG.unpack(value)[0]
+
+
+def all_rows(kv: KV) -> Iterator[Row]:
+    """In the order of the store, which is not exactly that of the places."""
+    for key, raw in rows_of(kv, REG):
+        yield unpack(key, raw)
+
+
+def ordered(kv: KV, start: bytes, end: bytes | None, *, page: int = PAGE) -> Iterator[Row]:
+    """Rows with start <= place < end, in byte order of the places; read `page` at a time."""
+    at: bytes | None = start[:CUT]
+    stop = end if end is None or len(end) <= CUT else successor(end[:CUT])
+    while at is not None:
+        cut: bytes | None = None
+        for key, raw in rows_of(kv, REG, at, stop, page=page):
+            if len(key) > CUT:
+                cut = key[:CUT]
+                break
+            row = unpack(key, raw)
+            if row.place >= start:
+                if end is not None and row.place >= end:
+                    return
+                yield row
+        if cut is None:
+            return
+        yield from _group(kv, cut, start, end)
+        at = successor(cut)
+
+
+def _group(kv: KV, cut: bytes, start: bytes, end: bytes | None) -> Iterator[Row]:
+    """The rows whose places share a cut: each pass finds the next few, so that memory stays small."""
+    low = max(start, cut + b"\x00")
+    while True:
+        rows = (unpack(key, raw) for key, raw in rows_of(kv, REG, cut + b"\x00", successor(cut)))
+        wanted = (row for row in rows if row.place >= low and (end is None or row.place < end))
+        page = heapq.nsmallest(_GROUP_PAGE, wanted, key=_place)
+        yield from page
+        if len(page) < _GROUP_PAGE:
+            return
+        low = page[-1].place + b"\x00"
+
+
+def _place(row: Row) -> bytes:
+    return row.place

@@ -1,0 +1,303 @@
+"""The acceptor side of the key registers: `objstore.register.acceptor` over durable rows.
+
+Decisions are taken on the event loop, one at a time, against the committed rows overlaid with what is still in the
+commit queue. A reply that promises anything leaves only when its rows are durable (INV-2); refusals may leave at
+once, because refusing is always safe. Reads and scans answer from committed rows only.
+
+Not here: rounds, majorities and layouts (the proposer's), how rows look (`objstore.node.register_rows`).
+
+Fences: a request with a tag below the fence of its partition is answered RegStale. The fence counts from the moment
+it is asked for; what others are told of it (RegPull) is the durable one, read before the rows, so that nothing
+accepted below it can appear after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from array import array
+from collections.abc import Callable, Sequence
+
+import xxhash
+
+from objstore.model import limits
+from objstore.model.clock import ZERO, Ballot
+from objstore.model.errors import InvalidRequest, ObjstoreError
+from objstore.node import register_rows as rows
+from objstore.node.commit import GroupCommit
+from objstore.node.register_pages import pull_page, scan_page
+from objstore.node.register_rows import NOTHING, Held
+from objstore.node.space import Space
+from objstore.ports import KV, Buffer, Write
+from objstore.register import acceptor
+from objstore.wire.messages import (
+    Ok,
+    RegAccept,
+    RegAccepted,
+    RegDigested,
+    RegDigests,
+    RegDrop,
+    RegFence,
+    RegInstall,
+    RegPrepare,
+    RegPull,
+    RegRead,
+    RegRefused,
+    RegScan,
+    RegStale,
+    RegState,
+    Reply,
+)
+
+LISTING_BYTES_MAX = 4 * limits.KIB
+VALUE_BYTES_MAX = limits.SCAN_BYTES_MAX  # one register always fits a page
+DROP_REGISTERS_MAX = 50_000  # forgotten in one commit, unless one partition alone has more
+
+_ZERO = ZERO.pack()
+_Answer = tuple[Reply, Buffer]
+
+
+class RegisterStore:
+    def __init__(self, kv: KV, commits: GroupCommit, space: Space, partitions: int) -> None:
+        self._kv = kv
+        self._commits = commits
+        self._space = space
+        self.partitions = partitions
+        self._queued: dict[bytes, Held] = {}  # place -> newest state that is not durable yet
+        self._dropping: dict[int, int] = {}  # partition -> drops not durable yet
+        self._fences = array("Q", bytes(8 * partitions))
+        self._counts = array("Q", bytes(8 * partitions))
+        self._digests = array("Q", bytes(8 * partitions))
+        self.changes = array("Q", bytes(8 * partitions))
+
+    def recover(self) -> None:
+        """Blocking, once, at start: what is kept in memory, from the rows."""
+        for partition, tag in rows.fences(self._kv):
+            self._fences[partition] = tag
+        for row in rows.all_rows(self._kv):
+            if row.is_written:
+                partition = int.from_bytes(row.place[:2], "big")
+                self._counts[partition] += 1
+                self._digests[partition] ^= _hash(row.place[2:], row.accepted)
+
+    @property
+    def count(self) -> int:
+        return sum(self._counts)
+
+    # --- one register --------------------------------------------------------------------------------------
+
+    async def read(self, request: RegRead, payload: Buffer) -> _Answer:
+        if request.tag < self._fence(request.partition):
+            return self._stale(request.partition), b""
+        place = rows.place_of(request.partition, request.key)
+        held = rows.load(self._kv, place, with_data=request.with_data)
+        return RegState(held.acceptor.accepted.pack(), held.listing, held.state), held.data
+
+    async def prepare(self, request: RegPrepare, payload: Buffer) -> _Answer:
+        if request.tag < self._fence(request.partition):
+            return self._stale(request.partition), b""
+        place = rows.place_of(request.partition, request.key)
+        held = self._current(request.partition, place)
+        state, granted = acceptor.prepare(held.acceptor, _ballot(request.ballot))
+        if not granted:
+            return RegRefused(max(held.acceptor).pack()), b""
+        await self._put(request.partition, [(place, held, held._replace(acceptor=state))])
+        return RegState(state.accepted.pack(), held.listing, held.state), held.data if request.with_data else b""
+
+    async def accept(self, request: RegAccept, payload: Buffer) -> _Answer:
+        if request.tag < self._fence(request.partition):
+            return self._stale(request.partition), b""
+        _check_value(request.listing, request.state, len(payload))
+        place = rows.place_of(request.partition, request.key)
+        held = self._current(request.partition, place)
+        state, granted = acceptor.accept(held.acceptor, _ballot(request.ballot))
+        if not granted:
+            return RegRefused(max(held.acceptor).pack()), b""
+        if state == held.acceptor:  # a repeat: the first one may still be on its way to the disk
+            if place in self._queued:
+                await self._commits.submit()
+            return RegAccepted(), b""
+        if request.listing or payload:  # tombstones are let through: deletes must work on a full disk
+            self._space.need_for_register()
+        taken = Held(state, request.listing, request.state, bytes(payload))
+        await self._put(request.partition, [(place, held, taken)])
+        return RegAccepted(), b""
+
+    # --- many registers ------------------------------------------------------------------------------------
+
+    async def install(self, request: RegInstall, payload: Buffer) -> _Answer:
+        self._fence(request.partition)
+        self._space.need_for_register()
+        count = len(request.keys)
+        lists = (request.listings, request.states, request.data_lengths)
+        if len(request.ballots) != 16 * count or any(len(one) != count for one in lists):
+            raise InvalidRequest("RegInstall: its lists differ in length")
+        if min(request.data_lengths, default=0) < 0 or sum(request.data_lengths) != len(payload):
+            raise InvalidRequest("RegInstall: the data lengths do not add up to the payload")
+        view = memoryview(payload)
+        changed: dict[bytes, tuple[Held, Held]] = {}  # place -> before, after
+        wait = False
+        offset = 0
+        for index, key in enumerate(request.keys):
+            length = request.data_lengths[index]
+            listing, state = request.listings[index], request.states[index]
+            _check_value(listing, state, length)
+            place = rows.place_of(request.partition, key)
+            if place in changed:
+                raise InvalidRequest("RegInstall: a key appears twice")
+            held = self._current(request.partition, place)
+            ballots, taken = acceptor.install(held.acceptor, _ballot(request.ballots[16 * index : 16 * index + 16]))
+            if taken:
+                data = bytes(view[offset : offset + length])
+                changed[place] = (held, Held(ballots, listing, state, data))
+            wait = wait or place in self._queued
+            offset += length
+        if changed:
+            await self._put(request.partition, [(place, *pair) for place, pair in changed.items()])
+        elif wait:
+            await self._commits.submit()
+        return Ok(), b""
+
+    async def scan(self, request: RegScan, payload: Buffer) -> _Answer:
+        if request.tag < self._fence(request.partition):
+            return self._stale(request.partition), b""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(None, scan_page, self._kv, request), b""
+
+    async def pull(self, request: RegPull, payload: Buffer) -> _Answer:
+        self._fence(request.partition)
+        return await asyncio.get_running_loop().run_in_executor(None, pull_page, self._kv, request)
+
+    async def digests(self, request: RegDigests, payload: Buffer) -> _Answer:
+        for partition in request.partitions:
+            self._fence(partition)
+        counts = [self._counts[partition] for partition in request.partitions]
+        return RegDigested(counts, [self._digests[partition] for partition in request.partitions]), b""
+
+    # --- fences --------------------------------------------------------------------------------------------
+
+    async def fence(self, request: RegFence, payload: Buffer) -> _Answer:
+        raised = [p for p in dict.fromkeys(request.partitions) if self._fence(p) < request.tag]
+        writes = [rows.fence_write(partition, request.tag) for partition in raised]
+        done = self._commits.submit(writes, settled=self._fence_settled(raised))
+        for partition in raised:
+            self._fences[partition] = request.tag
+        await done
+        return Ok(), b""
+
+    async def drop(self, request: RegDrop, payload: Buffer) -> _Answer:
+        below = [p for p in dict.fromkeys(request.partitions) if self._fence(p) < request.tag]
+        waiting = [self._drop(group, request.tag) for group in self._drop_groups(below)]
+        waiting.append(self._commits.submit())  # a drop asked for earlier may still be on its way
+        for done in waiting:
+            await done
+        return Ok(), b""
+
+    def _drop_groups(self, partitions: Sequence[int]) -> list[list[int]]:
+        groups: list[list[int]] = []
+        size = 0
+        for partition in partitions:
+            count = self._counts[partition]
+            if not groups or size + count > DROP_REGISTERS_MAX:
+                groups.append([])
+                size = 0
+            groups[-1].append(partition)
+            size += count
+        return groups
+
+    def _drop(self, partitions: list[int], tag: int) -> asyncio.Future[None]:
+        """Each partition: fence and removal in one commit, planned when everything queued before is in the rows."""
+
+        def plan() -> list[Write]:
+            writes = [rows.fence_write(partition, tag) for partition in partitions]
+            for partition in partitions:
+                writes.extend(rows.removing(self._kv, partition))
+            return writes
+
+        fences_settled = self._fence_settled(partitions)
+
+        def settled(error: ObjstoreError | None) -> None:
+            fences_settled(error)
+            for partition in partitions:
+                self._dropping[partition] -= 1
+                if not self._dropping[partition]:
+                    del self._dropping[partition]
+                if error is None:
+                    self._counts[partition] = self._digests[partition] = 0
+                    self.changes[partition] += 1
+
+        done = self._commits.submit(plan=plan, settled=settled)
+        for partition in partitions:
+            self._fences[partition] = tag
+            self._dropping[partition] = self._dropping.get(partition, 0) + 1
+        gone = {rows.place_of(partition, b"") for partition in partitions}
+        for place in [place for place in self._queued if place[:2] in gone]:
+            del self._queued[place]
+        return done
+
+    def _fence_settled(self, partitions: Sequence[int]) -> Callable[[ObjstoreError | None], None]:
+        def settled(error: ObjstoreError | None) -> None:
+            if error is not None and self._commits.fatal is None:
+                for partition in partitions:
+                    self._fences[partition] = rows.read_fence(self._kv, partition)
+
+        return settled
+
+    # --- inside --------------------------------------------------------------------------------------------
+
+    def _fence(self, partition: int) -> int:
+        if partition >= self.partitions:
+            raise InvalidRequest(f"partition {partition} does not exist: this cluster has {self.partitions}")
+        return self._fences[partition]
+
+    def _stale(self, partition: int) -> RegStale:
+        return RegStale(self._fences[partition])
+
+    def _current(self, partition: int, place: bytes) -> Held:
+        held = self._queued.get(place)
+        if held is not None:
+            return held
+        return NOTHING if partition in self._dropping else rows.load(self._kv, place)
+
+    def _put(self, partition: int, changed: list[tuple[bytes, Held, Held]]) -> asyncio.Future[None]:
+        """Queue new states (place, before, after). Counts and digests follow once they are durable."""
+        writes: list[Write] = []
+        born = accepted = digest = 0
+        for place, before, after in changed:
+            writes += rows.writes_for(place, after, before)
+            old, new = before.acceptor.accepted, after.acceptor.accepted
+            if old != new:
+                accepted += 1
+                born += old == ZERO
+                digest ^= _hash(place[2:], new.pack()) ^ (0 if old == ZERO else _hash(place[2:], old.pack()))
+
+        def settled(error: ObjstoreError | None) -> None:
+            for place, _, after in changed:
+                if self._queued.get(place) is after:
+                    del self._queued[place]
+            if error is None:
+                self._counts[partition] += born
+                self._digests[partition] ^= digest
+                self.changes[partition] += accepted
+
+        done = self._commits.submit(writes, settled=settled)
+        for place, _, after in changed:
+            self._queued[place] = after
+        return done
+
+
+def _ballot(raw: bytes) -> Ballot:
+    if raw == _ZERO:
+        raise InvalidRequest("the zero ballot means 'nothing'; a round needs a real one")
+    return Ballot.unpack(raw)
+
+
+def _check_value(listing: bytes, state: bytes, data_length: int) -> None:
+    if len(listing) > LISTING_BYTES_MAX or len(listing) + len(state) + data_length > VALUE_BYTES_MAX:
+        raise InvalidRequest(
+            f"a register value has at most {VALUE_BYTES_MAX} bytes, {LISTING_BYTES_MAX} of them listing; "
+            f"this one has {len(listing)} + {len(state)} + {data_length}"
+        )
+
+
+def _hash(key: bytes, ballot: bytes) -> int:
+    return xxhash.xxh3_64_intdigest(key + ballot)

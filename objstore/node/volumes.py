@@ -1,0 +1,263 @@
+"""Volumes: big append-only files that hold the envelopes of fragments in extents.
+
+Keeps the space of the data folder, not its meaning: which fragment an extent belongs to is in the index
+(`objstore.node.index`), and the index decides what lives. An extent goes reserved -> kept -> released, or
+reserved -> released. Nothing is ever written twice at one place, so a torn or late write can only spoil an
+extent that nobody was told about.
+
+Threads: every method belongs to the event loop, except the jobs that `syncer` and `release` return, which block
+and may run anywhere.
+
+Invariants
+- Extents start on 4096-byte borders; their padding belongs to them. So a freed extent frees whole blocks.
+- A volume that is closed for appends and empty is unlinked. Its number is not used again before a restart.
+- After ENOSPC from a sync nobody knows which unsynced pages were dropped. That volume takes no more extents and
+  no extent still reserved in it can become kept (`syncer` fails for good); kept ones were synced before.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from objstore.model.errors import InvalidRequest
+from objstore.model.limits import GIB
+from objstore.ports import Disk, File
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "volumes"
+BLOCK = 4096
+VOLUME_BYTES = GIB
+FILES_MAX = 512  # open at once; the rest are opened when they are read
+
+
+class Extent(NamedTuple):
+    volume: int
+    offset: int  # multiple of BLOCK
+    length: int  # bytes in use; it occupies `padded(length)`
+
+
+def padded(length: int) -> int:
+    return -(-length // BLOCK) * BLOCK
+
+
+def volume_path(number: int) -> str:
+    return f"{FOLDER}/{number:08d}.vol"
+
+
+def volume_numbers(disk: Disk) -> list[int]:
+    """Ascending. Files of other names are not ours and stay untouched."""
+    stems = [name.removesuffix(".vol") for name in disk.list_dir(FOLDER) if name.endswith(".vol")]
+    return [int(stem) for stem in stems if len(stem) == 8 and stem.isdigit()]
+
+
+@dataclass(slots=True)
+class _Volume:
+    end: int = 0  # where the next extent begins
+    kept: int = 0  # bytes, padded
+    reserved: int = 0  # bytes, padded
+    named: bool = False  # its name is durable
+    poisoned: bool = False  # see the invariants
+
+
+class Volumes:
+    def __init__(self, disk: Disk, *, volume_bytes: int = VOLUME_BYTES, files_max: int = FILES_MAX) -> None:
+        assert volume_bytes % BLOCK == 0
+        self._disk = disk
+        self._volume_bytes = volume_bytes
+        self._files_max = files_max
+        self._volumes: dict[int, _Volume] = {}
+        self._files: OrderedDict[int, File] = OrderedDict()  # least recently used first
+        self._active: int | None = None  # the one that takes new extents
+        self._last = 0  # highest number in use
+        self.kept_bytes = 0
+        self.reserved_bytes = 0
+
+    def recover(self, kept: Iterable[Extent]) -> None:
+        """Blocking, once, at start. `kept`: every extent of the index, ascending by volume and offset.
+
+        Everything else is what a crash left behind: it is punched out, and empty volumes are unlinked.
+        """
+        self._disk.make_dir(FOLDER)
+        numbers = volume_numbers(self._disk)
+        gaps = _Gaps(self._disk, set(numbers))
+        for extent in kept:
+            gaps.keep(extent)
+            volume = self._volumes.setdefault(extent.volume, _Volume(named=True))
+            volume.kept += padded(extent.length)
+            self.kept_bytes += padded(extent.length)
+        ends = gaps.finish()
+        removed = False
+        for number in numbers:
+            self._last = max(self._last, number)
+            if number in self._volumes:
+                self._volumes[number].end = ends[number]
+            else:
+                self._disk.unlink(volume_path(number))
+                removed = True
+        if removed:
+            self._disk.sync_dir(FOLDER)
+        if self._last in self._volumes:
+            self._active = self._last
+
+    def reserve(self, length: int) -> Extent:
+        """Room for `length` bytes; counted at once, so that space promised is not promised again."""
+        size = padded(length)
+        if not 0 < size <= self._volume_bytes:
+            raise InvalidRequest(f"an envelope of {length} bytes does not fit a volume of {self._volume_bytes} bytes")
+        number = self._active
+        volume = self._volumes.get(number) if number is not None else None
+        if number is None or volume is None or volume.poisoned or volume.end + size > self._volume_bytes:
+            number, volume = self._begin()
+        extent = Extent(number, volume.end, length)
+        volume.end += size
+        volume.reserved += size
+        self.reserved_bytes += size
+        return extent
+
+    def keep(self, extent: Extent) -> None:
+        """The extent is durable and in the index."""
+        size = padded(extent.length)
+        volume = self._volumes[extent.volume]
+        volume.named = True
+        volume.reserved -= size
+        volume.kept += size
+        self.reserved_bytes -= size
+        self.kept_bytes += size
+
+    def release(self, extents: Iterable[Extent], *, kept: bool) -> Callable[[], None]:
+        """Count the extents as free (`kept`: they had been kept) and return the job that gives their space back.
+
+        A released extent may still be read by someone who looked it up before: they get zeros, and notice.
+        """
+        punches: list[tuple[File, Extent]] = []
+        dead: list[int] = []
+        for extent in extents:
+            size = padded(extent.length)
+            volume = self._volumes[extent.volume]
+            if kept:
+                volume.kept -= size
+                self.kept_bytes -= size
+            else:
+                volume.reserved -= size
+                self.reserved_bytes -= size
+            assert volume.kept >= 0 and volume.reserved >= 0
+            if volume.kept == volume.reserved == 0 and extent.volume != self._active:
+                dead.append(extent.volume)
+                del self._volumes[extent.volume]
+                self._files.pop(extent.volume, None)
+            else:
+                try:
+                    punches.append((self.file(extent.volume), extent))
+                except OSError as error:  # the volume is gone, and the space with it
+                    logger.warning("Freed space in %s: %s", volume_path(extent.volume), error)
+
+        def job() -> None:
+            try:
+                for number in dead:
+                    self._disk.unlink(volume_path(number))
+                for file, extent in punches:
+                    file.punch(extent.offset, padded(extent.length))
+            except OSError as error:  # the space comes back at the next start
+                logger.warning("Freed space could not be given back to the file system now: %s", error)
+
+        return job
+
+    def syncer(self, number: int) -> Callable[[], None]:
+        """The job that makes every write to this volume durable, its name included. OSError: see poisoning."""
+        file = self.file(number)
+        volume = self._volumes[number]
+
+        def job() -> None:
+            if volume.poisoned:
+                raise OSError(errno.ENOSPC, "an earlier sync of this volume ran out of space")
+            try:
+                file.sync()
+                if not volume.named:
+                    self._disk.sync_dir(FOLDER)
+            except OSError:
+                volume.poisoned = True
+                raise
+
+        return job
+
+    def file(self, number: int) -> File:
+        """OSError when it is gone. Dropping the reference closes it, once nobody uses it."""
+        file = self._files.get(number)
+        if file is not None:
+            self._files.move_to_end(number)
+            return file
+        file = self._files[number] = self._disk.open(volume_path(number))
+        self._drop_idle_files()
+        return file
+
+    def _begin(self) -> tuple[int, _Volume]:
+        previous = self._active
+        number = self._last + 1
+        self._files[number] = self._disk.open(volume_path(number), create=True)
+        volume = self._volumes[number] = _Volume()
+        self._active = self._last = number
+        if previous is not None and (old := self._volumes.get(previous)) and old.kept == old.reserved == 0:
+            del self._volumes[previous]
+            self._files.pop(previous, None)
+            self._disk.unlink(volume_path(previous))
+        self._drop_idle_files()
+        return number, volume
+
+    def _drop_idle_files(self) -> None:
+        """A volume with reserved extents stays open, or the error of a failed write-back would reach nobody."""
+        if len(self._files) <= self._files_max:
+            return
+        for number in list(self._files)[:-1]:
+            volume = self._volumes.get(number)
+            if number != self._active and (volume is None or not volume.reserved):
+                del self._files[number]
+                if len(self._files) <= self._files_max:
+                    return
+
+
+class _Gaps:
+    """Punches everything between the kept extents, one pass in order."""
+
+    def __init__(self, disk: Disk, present: set[int]) -> None:
+        self._disk = disk
+        self._present = present
+        self._number: int | None = None
+        self._file: File | None = None
+        self._end = 0
+        self._ends: dict[int, int] = {}
+
+    def keep(self, extent: Extent) -> None:
+        if extent.volume != self._number:
+            self._close()
+            self._number, self._end = extent.volume, 0
+            if extent.volume in self._present:
+                self._file = self._disk.open(volume_path(extent.volume))
+            else:
+                logger.error("Volume %s is gone; its fragments count as corrupt", volume_path(extent.volume))
+        if self._file is not None and extent.offset > self._end:
+            self._file.punch(self._end, extent.offset - self._end)
+        self._end = extent.offset + padded(extent.length)
+
+    def finish(self) -> dict[int, int]:
+        """For each volume seen: the first offset that was never written."""
+        self._close()
+        return self._ends
+
+    def _close(self) -> None:
+        if self._number is None:
+            return
+        end = self._end
+        if self._file is not None:
+            size = padded(self._file.size())
+            if size > end:
+                self._file.punch(end, size - end)
+            end = max(end, size)
+            self._file.close()
+            self._file = None
+        self._ends[self._number] = end

@@ -1,0 +1,264 @@
+"""One partition table: rows of distinct nodes, filled anew or adapted to other nodes with the fewest moves.
+
+A fresh table is exact by construction: nodes are dealt to the rows one after the other, each as often as its
+target says and zone by zone, which gives no row a node twice (a node has at most as many copies as there are rows)
+nor more nodes of a zone than its limit. Random swaps that keep both properties then mix it, so that each node
+shares rows with every other and a rebuild reads from all of them.
+
+An adapted table moves a slot only when a node left, has too much, or breaks a zone limit. The newcomer takes the
+slot of the node it replaces. Where no single move helps, a chain of moves (a shortest augmenting path, as in maximum
+flow) does.
+
+"Random" means drawn from a hash of the inputs: the same inputs give the same table on every machine.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+import xxhash
+
+from objstore.placement.shares import Shares, targets
+
+Rows = list[list[int]]
+
+_VACANT = -1
+
+
+def draws(seed: int) -> Iterator[int]:
+    """An endless sequence of 64-bit numbers without pattern, fixed by the seed."""
+    digest, number = xxhash.xxh3_64_intdigest, 0
+    while True:
+        yield digest(number.to_bytes(8, "big"), seed)
+        number += 1
+
+
+def shuffle(items: list[int], draw: Iterator[int]) -> None:
+    """Fisher-Yates."""
+    for i in range(len(items) - 1, 0, -1):
+        j = next(draw) % (i + 1)
+        items[i], items[j] = items[j], items[i]
+
+
+def fresh(shares: Shares, rows: int, seed: int) -> Rows:
+    """A table of `rows` rows for nobody's previous one."""
+    draw = draws(seed)
+    copies = targets(shares, [0] * len(shares.fair))
+    order = list(range(len(copies)))
+    shuffle(order, draw)
+    order.sort(key=lambda node: shares.zone_of[node])
+    dealt = [node for node in order for _ in range(copies[node])]
+    table = [dealt[row::rows] for row in range(rows)]
+    _mix(table, shares, draw)
+    return _with_even_slots(table, len(copies), draw)
+
+
+def _mix(table: Rows, shares: Shares, draw: Iterator[int]) -> None:
+    """Swap every slot with a random other one, unless a row would get a node twice or a zone too often."""
+    zone_of, limits = shares.zone_of, shares.zone_limits
+    rows, width = len(table), len(table[0])
+    for left in table:
+        for i in range(width):
+            number = next(draw)
+            right, j = table[number % rows], (number >> 32) % width
+            a, b = left[i], right[j]
+            if b in left or a in right:
+                continue
+            if zone_of[a] != zone_of[b] and not (
+                _in_zone(left, zone_of, zone_of[b]) < limits[zone_of[b]]
+                and _in_zone(right, zone_of, zone_of[a]) < limits[zone_of[a]]
+            ):
+                continue
+            left[i], right[j] = b, a
+
+
+def _with_even_slots(table: Rows, nodes: int, draw: Iterator[int]) -> Rows:
+    """The rows in an order that gives each node every slot about equally often: reads ask the data slots only."""
+    width = len(table[0])
+    seen = [[0] * nodes for _ in range(width)]
+    result = []
+    for p, row in enumerate(table):
+        shuffle(row, draw)
+        ordered = [_VACANT] * width
+        for step in range(width):
+            slot = (p + step) % width  # each slot has its turn to choose first
+            node = min(row, key=seen[slot].__getitem__)
+            row.remove(node)
+            ordered[slot] = node
+            seen[slot][node] += 1
+        result.append(ordered)
+    return result
+
+
+def _in_zone(row: Sequence[int], zone_of: Sequence[int], zone: int) -> int:
+    return sum(1 for node in row if node != _VACANT and zone_of[node] == zone)
+
+
+def adapted(previous: Sequence[Sequence[int | None]], shares: Shares, seed: int) -> Rows:
+    """The previous table (None where the node is gone) changed as little as the shares allow."""
+    table = _Adapting(previous, shares, seed)
+    table.fill_vacancies()
+    table.move_directly()
+    table.move_by_chains()
+    return table.rows
+
+
+class _Adapting:
+    """A table in the making. After `fill_vacancies` every row is valid, and every move keeps it so."""
+
+    def __init__(self, previous: Sequence[Sequence[int | None]], shares: Shares, seed: int) -> None:
+        self.rows = [[_VACANT if node is None else node for node in row] for row in previous]
+        self._shares = shares
+        self._draw = draws(seed)
+        self._counts = [0] * len(shares.fair)
+        for row in self.rows:
+            for node in row:
+                if node != _VACANT:
+                    self._counts[node] += 1
+        sizes = [shares.zone_of.count(zone) for zone in range(len(shares.zone_limits))]
+        self._limited = [limit < size for limit, size in zip(shares.zone_limits, sizes, strict=True)]
+        self._vacate_crowded_zones()
+        self._targets = targets(shares, self._counts)
+
+    def _vacate_crowded_zones(self) -> None:
+        """Where a zone limit has fallen: the fullest nodes of the zone leave the row."""
+        zone_of = self._shares.zone_of
+        for zone, limit in enumerate(self._shares.zone_limits):
+            if not self._limited[zone]:
+                continue
+            for row in self.rows:
+                crowd = [node for node in row if node != _VACANT and zone_of[node] == zone]
+                crowd.sort(key=lambda node: (self._shares.fair[node] - self._counts[node], node))
+                for node in crowd[: max(0, len(crowd) - limit)]:
+                    row[row.index(node)] = _VACANT
+                    self._counts[node] -= 1
+
+    def _lacks(self, node: int) -> int:
+        return self._targets[node] - self._counts[node]
+
+    def _fits(self, row: Sequence[int], leaving: int, coming: int) -> bool:
+        if coming in row:
+            return False
+        zone_of = self._shares.zone_of
+        zone = zone_of[coming]
+        if not self._limited[zone] or (leaving != _VACANT and zone_of[leaving] == zone):
+            return True
+        return self._has_room(row, zone)
+
+    def _has_room(self, row: Sequence[int], zone: int) -> bool:
+        return _in_zone(row, self._shares.zone_of, zone) < self._shares.zone_limits[zone]
+
+    def _replace(self, row: list[int], leaving: int, coming: int) -> None:
+        row[row.index(leaving)] = coming
+        self._counts[coming] += 1
+        if leaving != _VACANT:
+            self._counts[leaving] -= 1
+
+    def fill_vacancies(self) -> None:
+        """Each goes to the node that lacks most among those that fit; if none lacks any, to the least overfull."""
+        heap = [(-self._lacks(n), next(self._draw), n) for n in range(len(self._counts)) if self._lacks(n) > 0]
+        heapq.heapify(heap)
+        vacant = [p for p, row in enumerate(self.rows) for node in row if node == _VACANT]
+        shuffle(vacant, self._draw)
+        for p in vacant:
+            row = self.rows[p]
+            refused = []
+            taker: int | None = None
+            while heap and taker is None:
+                entry = heapq.heappop(heap)
+                if self._fits(row, _VACANT, entry[2]):
+                    taker = entry[2]
+                else:
+                    refused.append(entry)
+            if taker is None:
+                fitting = (n for n in range(len(self._counts)) if self._fits(row, _VACANT, n))
+                taker = max(fitting, key=lambda n: (self._lacks(n), -n))
+            self._replace(row, _VACANT, taker)
+            for entry in refused:
+                heapq.heappush(heap, entry)
+            if self._lacks(taker) > 0:
+                heapq.heappush(heap, (-self._lacks(taker), next(self._draw), taker))
+
+    def move_directly(self) -> None:
+        """Nodes that have too many give to those that lack some, taking turns, so that a newcomer reads from all."""
+        places: dict[int, list[int]] = {n: [] for n in range(len(self._counts)) if self._lacks(n) < 0}
+        for p, row in enumerate(self.rows):
+            for node in row:
+                if node in places:
+                    places[node].append(p)
+        for rows in places.values():
+            shuffle(rows, self._draw)
+        takers = sorted((n for n in range(len(self._counts)) if self._lacks(n) > 0), key=lambda n: (-self._lacks(n), n))
+        for taker in takers:
+            turns = deque((giver, self._gifts(rows, giver, taker)) for giver, rows in places.items())
+            while turns and self._lacks(taker) > 0:
+                giver, gifts = turns.popleft()
+                gift = next(gifts, None) if self._lacks(giver) < 0 else None
+                if gift is not None:
+                    self._replace(gift, giver, taker)
+                    turns.append((giver, gifts))
+
+    def _gifts(self, places: Sequence[int], giver: int, taker: int) -> Iterator[list[int]]:
+        """Rows in which the taker may replace the giver. Within a limited zone, first those that are full of it:
+        there nobody from outside the zone could give instead."""
+        zone = self._shares.zone_of[taker]
+        if self._limited[zone] and self._shares.zone_of[giver] == zone:
+            full = [p for p in places if not self._has_room(self.rows[p], zone)]
+            places = [*full, *places]
+        for p in places:
+            row = self.rows[p]
+            if giver in row and self._fits(row, giver, taker):
+                yield row
+
+    def move_by_chains(self) -> None:
+        """For what is left: giver to a, a to b, ... to a taker, each in another row. Ends when no chain helps."""
+        stuck: set[int] = set()
+        while True:
+            givers = [n for n in range(len(self._counts)) if self._lacks(n) < 0 and n not in stuck]
+            if not givers:
+                return
+            chain = self._chain(givers[0])
+            # From its far end, so that each node has room before it receives. A link can be spoiled by another one
+            # in the same row; what was done until then is valid, and the giver is not tried again.
+            done = bool(chain) and all(self._link(p, leaving, coming) for p, leaving, coming in reversed(chain))
+            if not done:
+                stuck.add(givers[0])
+
+    def _link(self, p: int, leaving: int, coming: int) -> bool:
+        row = self.rows[p]
+        if leaving not in row or not self._fits(row, leaving, coming):
+            return False
+        self._replace(row, leaving, coming)
+        return True
+
+    def _chain(self, giver: int) -> list[tuple[int, int, int]]:
+        """A shortest chain of (row, leaving, coming) from the giver to a node that lacks some; [] if there is none."""
+        places: list[list[int]] = [[] for _ in self._counts]
+        for p, row in enumerate(self.rows):
+            for node in row:
+                places[node].append(p)
+        came: dict[int, tuple[int, int, int]] = {}
+        unseen = [n for n in range(len(self._counts)) if n != giver]
+        queue = deque([giver])
+        while queue and unseen:
+            leaving = queue.popleft()
+            for p in places[leaving]:
+                reached = [n for n in unseen if self._fits(self.rows[p], leaving, n)]
+                for coming in reached:
+                    came[coming] = (p, leaving, coming)
+                    if self._lacks(coming) > 0:
+                        return _trace(came, giver, coming)
+                if reached:
+                    queue.extend(reached)
+                    unseen = [n for n in unseen if n not in came]
+        return []
+
+
+def _trace(came: dict[int, tuple[int, int, int]], first: int, last: int) -> list[tuple[int, int, int]]:
+    chain = []
+    while last != first:
+        chain.append(came[last])
+        last = came[last][1]
+    return chain[::-1]

@@ -1,0 +1,80 @@
+"""What to do about the cluster map next. Pure: a decision from the map and the health of its members.
+
+A transition that has begun is finished before anything else (its next view cannot be taken back). Nodes that the
+detector calls out leave their share to the handoff order; one that is steadily back takes it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from objstore.cluster.detector import Health, Status
+from objstore.model.cluster import ClusterMap
+from objstore.model.ids import NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class MakeMap:
+    """There is none yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Start a transition to the same layout with these nodes out."""
+
+    out: tuple[NodeId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Continue:
+    """Go on with the transition in the map."""
+
+
+Action: TypeAlias = Nothing | MakeMap | Begin | Continue
+
+
+def decide(cluster_map: ClusterMap | None, health: Mapping[NodeId, Health]) -> Action:
+    if cluster_map is None:
+        return MakeMap()
+    if cluster_map.next is not None:
+        return Continue()
+    out = wanted_out(cluster_map, health)
+    return Nothing() if out == cluster_map.current.out else Begin(out)
+
+
+def wanted_out(cluster_map: ClusterMap, health: Mapping[NodeId, Health]) -> tuple[NodeId, ...]:
+    """Those that are out, as far as the rest can stand in for them; sorted.
+
+    Nodes between up and out stay what they are. Those already out come first, so that a later failure does not
+    bring an earlier one back.
+    """
+    already = cluster_map.newest.out
+    candidates = [node for node in already if _status(health, node) is not Status.UP]
+    for member in cluster_map.nodes:
+        if member.id not in already and _status(health, member.id) is Status.OUT:
+            candidates.append(member.id)
+    return tuple(sorted(candidates[: room_for_out(cluster_map)]))
+
+
+def room_for_out(cluster_map: ClusterMap) -> int:
+    """How many nodes may be out: more than that and nobody is left to stand in, neither for data nor metadata."""
+    code = cluster_map.code
+    return max(0, len(cluster_map.nodes) - min(code.shards, code.replicas))
+
+
+def waiting_for(cluster_map: ClusterMap, health: Mapping[NodeId, Health]) -> tuple[NodeId, ...]:
+    """Members that do not answer but are not given up yet: their share may come back by itself."""
+    members = (member.id for member in cluster_map.nodes)
+    return tuple(node for node in members if _status(health, node) in (Status.LATE, Status.DOWN))
+
+
+def _status(health: Mapping[NodeId, Health], node: NodeId) -> Status | None:
+    found = health.get(node)
+    return found.status if found else None

@@ -1,0 +1,401 @@
+"""What nodes hold and what registers refer to, joined and judged incrementally. Pure: no I/O, no clock.
+
+The surveyor feeds it; the planner and the report read it. A change marks what it touches; `judge` works marks
+off in bounded steps, so that the loop never waits long. Invariants:
+
+- a node that does not answer holds nothing, at once; what it was last seen with is kept to tell "silent" from
+  "gone", and counts again only when it answers;
+- only segments of blobs that a live register refers to are judged; all others are garbage, not damage;
+- the histogram has every object exactly once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from objstore.model.cluster import ErasureCode
+from objstore.model.ids import BlobId, NodeId
+from objstore.model.manifest import BlobRef
+from objstore.model.records import Retired, Space
+from objstore.placement.topology import Topology
+from objstore.repair.planner import Agenda, SegmentView
+from objstore.repair.redundancy import Copy, replica_level, segment_level
+
+FRAGMENT_BYTES = 21
+SEGMENT_BYTES = 20
+_NODES = 1 << 16  # a copy is kept as shard * _NODES + node number
+
+
+class Record(NamedTuple):
+    """What matters of a register. `counted`: an object that a client can see."""
+
+    ballot: bytes
+    counted: bool = False
+    blobs: tuple[BlobRef, ...] = ()  # live: to be kept at full redundancy
+    retired: tuple[Retired, ...] = ()
+    upload: bytes = b""  # of an upload or a part: the upload's id
+    ended: bool = False  # the upload is over: its parts refer to nothing any more
+
+
+class Flaw(NamedTuple):
+    """A judged segment that is not perfect."""
+
+    level: int
+    readable: int
+    debt: bool  # a shard is missing, or not at its live home
+    absent_at: tuple[int, ...]  # numbers of home nodes without their shard
+    missing_bytes: int
+
+
+class _Home(NamedTuple):
+    owners: tuple[NodeId, ...]
+    perfect: tuple[int, ...]  # the copies of a segment that is complete, each shard at home
+    live: bool  # every owner answers
+
+
+class Inventory:
+    def __init__(self, code: ErasureCode) -> None:
+        self.code = code
+        self.agenda = Agenda()
+        self.garbage: dict[bytes, Record] = {}  # registers that name blobs to be collected
+        self.flaws: dict[bytes, Flaw] = {}
+        self.records: dict[int, dict[bytes, Record]] = {}  # by metadata partition
+        self.histogram = [0] * (code.shards + 1)
+        self.in_debt = 0  # objects that are not full, or have a shard away from home
+        self.restored = 0  # objects that left the debt, ever
+        self.missing_bytes = 0
+        self.generation = 0  # rises when liveness or layout changes: parked work is worth another look
+        self._topology: Topology | None = None
+        self._live: dict[NodeId, None] = {}
+        self._numbers: dict[NodeId, int] = {}
+        self._nodes: list[NodeId] = []
+        self._listings: dict[tuple[NodeId, int], bytes] = {}
+        self._noted: dict[tuple[NodeId, int], int] = {}
+        self._fragments: dict[NodeId, int] = {}
+        self._missing: dict[int, int] = {}
+        self._copies: dict[bytes, tuple[int, ...]] = {}  # by segment
+        self._users: dict[BlobId, tuple[bytes, ...]] = {}  # keys of the registers that refer to a blob
+        self._blobs: dict[BlobId, BlobRef] = {}
+        self._partition_of_key: dict[bytes, int] = {}
+        self._replicas: dict[int, tuple[int, Mapping[bytes, int]]] = {}
+        self._verdicts: dict[bytes, tuple[int, bool]] = {}  # object -> (level, in debt)
+        self._parts_in_debt: dict[bytes, None] = {}
+        self._homes: dict[int, _Home] = {}
+        self._marked_segments: dict[bytes, None] = {}
+        self._marked_keys: dict[bytes, None] = {}
+
+    # --- what is told ---
+
+    def set_cluster(self, topology: Topology, live: Collection[NodeId]) -> None:
+        """The layout, and the members that answer. Marks everything when either has changed."""
+        alive = dict.fromkeys(node for node in topology.node_ids if node in live)
+        same_map = self._topology is not None and self._topology.map is topology.map
+        if same_map and alive.keys() == self._live.keys():
+            return
+        self._topology = topology
+        self._live = alive
+        self._homes.clear()
+        self.generation += 1
+        for segment in self._all_segments():
+            self._marked_segments[segment] = None
+
+    def set_fragments(self, node: NodeId, partition: int, listing: bytes) -> None:
+        """All fragments of a data partition on a node: 21 bytes each, in order."""
+        old = self._listings.get((node, partition), b"")
+        if old == listing:
+            return
+        before, after = set(_split(old)), set(_split(listing))
+        for fragment in _split(listing):
+            if fragment not in before:
+                self._add(node, fragment)
+        for fragment in _split(old):
+            if fragment not in after:
+                self._remove(node, fragment)
+        self._listings[node, partition] = listing
+        self._fragments[node] = self._fragments.get(node, 0) + (len(listing) - len(old)) // FRAGMENT_BYTES
+
+    def note_stored(self, node: NodeId, partition: int, fragment: bytes) -> None:
+        """Repair stored and verified a fragment: known before the next listing says so."""
+        self._noted[node, partition] = self.noted(node, partition) + 1
+        held = _split(self._listings.get((node, partition), b""))
+        if fragment not in held:
+            self.set_fragments(node, partition, b"".join(sorted((*held, fragment))))
+
+    def note_deleted(self, node: NodeId, partition: int, fragments: Collection[bytes]) -> None:
+        self._noted[node, partition] = self.noted(node, partition) + 1
+        held = _split(self._listings.get((node, partition), b""))
+        self.set_fragments(node, partition, b"".join(one for one in held if one not in fragments))
+
+    def noted(self, node: NodeId, partition: int) -> int:
+        """Rises with every note: a listing that was under way meanwhile may be older than the note."""
+        return self._noted.get((node, partition), 0)
+
+    def set_record(self, partition: int, key: bytes, record: Record | None) -> None:
+        """The newest state of a register; None: it is gone from this partition."""
+        table = self.records.setdefault(partition, {})
+        old = table.pop(key, None)
+        if record is not None:
+            table[key] = record
+            self._partition_of_key[key] = partition
+        elif self._partition_of_key.get(key) == partition:
+            del self._partition_of_key[key]
+        before = _blobs_of(old)
+        after = _blobs_of(record)
+        for blob in before:
+            if blob not in after:
+                self._drop_user(blob, key)
+        for blob, ref in after.items():
+            if blob not in before or self._blobs[blob] != ref:
+                self._add_user(blob, ref, key)
+        self._marked_keys[key] = None
+        if record is not None and (record.ended if _is_part(key) else record.retired):
+            self.garbage[key] = record
+        else:
+            self.garbage.pop(key, None)
+
+    def end_parts(self, partition: int) -> None:
+        """Parts of uploads that are over refer to nothing; the object that was made of them does."""
+        table = self.records.get(partition, {})
+        over = {record.upload for record in table.values() if record.ended}
+        for key in [key for key, one in table.items() if one.upload in over and not one.ended and _is_part(key)]:
+            self.set_record(partition, key, table[key]._replace(blobs=(), ended=True))
+
+    def set_replicas(self, partition: int, answering: int, lagging: Mapping[bytes, int]) -> None:
+        """How many owners answer, and by how many the registers named in `lagging` are short of that."""
+        if self._replicas.get(partition) != (answering, lagging):
+            self._replicas[partition] = (answering, lagging)
+            for key in self.records.get(partition, ()):
+                self._marked_keys[key] = None
+
+    def _add(self, node: NodeId, fragment: bytes) -> None:
+        segment = fragment[:SEGMENT_BYTES]
+        copy = fragment[SEGMENT_BYTES] * _NODES + self._number(node)
+        have = self._copies.get(segment, ())
+        if copy not in have:
+            self._copies[segment] = tuple(sorted((*have, copy)))
+            self._marked_segments[segment] = None
+
+    def _remove(self, node: NodeId, fragment: bytes) -> None:
+        segment = fragment[:SEGMENT_BYTES]
+        copy = fragment[SEGMENT_BYTES] * _NODES + self._number(node)
+        left = tuple(one for one in self._copies.get(segment, ()) if one != copy)
+        if left:
+            self._copies[segment] = left
+        else:
+            self._copies.pop(segment, None)
+        self._marked_segments[segment] = None
+
+    def _number(self, node: NodeId) -> int:
+        number = self._numbers.get(node)
+        if number is None:
+            number = self._numbers[node] = len(self._nodes)
+            self._nodes.append(node)
+        return number
+
+    def _add_user(self, blob: BlobId, ref: BlobRef, key: bytes) -> None:
+        users = self._users.get(blob, ())
+        self._users[blob] = users if key in users else (*users, key)
+        self._blobs[blob] = ref
+        for segment in _segments(ref):
+            self._marked_segments[segment] = None
+
+    def _drop_user(self, blob: BlobId, key: bytes) -> None:
+        users = tuple(user for user in self._users.get(blob, ()) if user != key)
+        if users:
+            self._users[blob] = users
+            return
+        self._users.pop(blob, None)
+        ref = self._blobs.pop(blob, None)
+        for segment in _segments(ref) if ref else ():
+            self._marked_segments[segment] = None
+
+    # --- judging ---
+
+    @property
+    def is_judged(self) -> bool:
+        return not self._marked_segments and not self._marked_keys
+
+    def judge(self, steps: int) -> None:
+        """Work off up to `steps` marks: segments first, then the objects they belong to."""
+        while self._marked_segments and steps > 0:
+            segment, _ = self._marked_segments.popitem()
+            self._judge_segment(segment)
+            steps -= 1
+        while self._marked_keys and not self._marked_segments and steps > 0:
+            key, _ = self._marked_keys.popitem()
+            self._judge_key(key)
+            steps -= 1
+
+    def _judge_segment(self, segment: bytes) -> None:
+        ref = self._blobs.get(BlobId(segment[:16]))
+        flaw = self._find_flaw(segment, ref) if ref is not None and self._topology is not None else None
+        old = self.flaws.pop(segment, None)
+        if old is not None:
+            self._count_flaw(old, -1)
+        if flaw is not None:
+            self.flaws[segment] = flaw
+            self._count_flaw(flaw, +1)
+        if flaw is not None and self._has_work(segment, flaw):
+            self.agenda.push(segment, flaw.readable)
+        else:
+            self.agenda.discard(segment)
+        if old != flaw:
+            for key in self._users.get(BlobId(segment[:16]), ()):
+                self._marked_keys[key] = None
+
+    def _has_work(self, segment: bytes, flaw: Flaw) -> bool:
+        return flaw.debt or len(self._live_copies(segment)) > flaw.readable
+
+    def _find_flaw(self, segment: bytes, ref: BlobRef) -> Flaw | None:
+        partition = self.partition_of(segment)
+        home = self._home(partition)
+        have = self._copies.get(segment, ())
+        if home.live and have == home.perfect:
+            return None
+        copies = self._live_copies(segment)
+        level = segment_level(copies, ref.k, ref.m, self.code)
+        held = {(copy.shard, copy.node) for copy in copies}
+        readable = {copy.shard for copy in copies}
+        absent = []
+        debt = len(readable) < ref.k + ref.m
+        for shard, owner in enumerate(home.owners[: ref.k + ref.m]):
+            number = self._number(owner)
+            if (shard, number) not in held:
+                absent.append(number)
+                debt = debt or owner in self._live
+        if level == self.code.shards and not absent and len(copies) == len(readable):
+            return None
+        length = -(-ref.segment_length(int.from_bytes(segment[16:], "big")) // ref.k)
+        lost = ref.k + ref.m - len(readable)
+        return Flaw(level, len(readable), debt, tuple(absent), lost * length)
+
+    def _count_flaw(self, flaw: Flaw, sign: int) -> None:
+        self.missing_bytes += sign * flaw.missing_bytes
+        for number in flaw.absent_at:
+            self._missing[number] = self._missing.get(number, 0) + sign
+
+    def _judge_key(self, key: bytes) -> None:
+        partition = self._partition_of_key.get(key)
+        record = self.records[partition].get(key) if partition is not None else None
+        level, debt = self.code.shards, False
+        for ref in record.blobs if record else ():
+            for segment in _segments(ref):
+                flaw = self.flaws.get(segment)
+                if flaw is not None:
+                    level = min(level, flaw.level)
+                    debt = debt or flaw.debt
+        if record is not None and record.counted and partition is not None:
+            answering, lagging = self._replicas.get(partition, (0, {}))
+            level = min(level, replica_level(answering - lagging.get(key, 0), self.code))
+            self._set_verdict(key, (level, debt or level < self.code.shards))
+        else:
+            self._set_verdict(key, None)
+        if record is not None and not record.counted and debt:
+            self._parts_in_debt[key] = None
+        else:
+            self._parts_in_debt.pop(key, None)
+
+    def _set_verdict(self, key: bytes, verdict: tuple[int, bool] | None) -> None:
+        old = self._verdicts.pop(key, None)
+        if old is not None:
+            self.histogram[old[0]] -= 1
+            self.in_debt -= old[1]
+        if verdict is not None:
+            self._verdicts[key] = verdict
+            self.histogram[verdict[0]] += 1
+            self.in_debt += verdict[1]
+            if old is not None and old[1] and not verdict[1]:
+                self.restored += 1
+
+    # --- what is asked ---
+
+    @property
+    def topology(self) -> Topology:
+        assert self._topology is not None, "asked before the first look"
+        return self._topology
+
+    @property
+    def live(self) -> Collection[NodeId]:
+        return self._live.keys()
+
+    @property
+    def parts_in_debt(self) -> int:
+        """Parts of open uploads with damage: repaired like objects, but not counted as such."""
+        return len(self._parts_in_debt)
+
+    def blob(self, segment: bytes) -> BlobRef | None:
+        """None: no live register refers to it."""
+        return self._blobs.get(BlobId(segment[:16]))
+
+    def knows(self, blob: BlobId) -> bool:
+        return blob in self._blobs
+
+    def users_of(self, blob: BlobId) -> tuple[bytes, ...]:
+        return self._users.get(blob, ())
+
+    def partition_of(self, segment: bytes) -> int:
+        return self.topology.partition_of_blob(segment[:16], int.from_bytes(segment[16:], "big"))
+
+    def fragments_on(self, node: NodeId) -> int:
+        return self._fragments.get(node, 0) if node in self._live else 0
+
+    def missing_on(self, node: NodeId) -> int:
+        return self._missing.get(self._numbers.get(node, -1), 0)
+
+    def listed(self) -> Iterator[bytes]:
+        """Every segment that some node holds a fragment of."""
+        return iter(self._copies)
+
+    def shards_listed(self, segment: bytes) -> list[tuple[int, NodeId]]:
+        """Every known copy, also on nodes that do not answer now."""
+        return [(copy // _NODES, self._nodes[copy % _NODES]) for copy in self._copies.get(segment, ())]
+
+    def view(self, segment: bytes, silent: Collection[NodeId]) -> SegmentView | None:
+        """What the planner needs to know of a segment. None when nothing refers to it any more."""
+        ref = self.blob(segment)
+        if ref is None:
+            return None
+        holders: dict[int, list[NodeId]] = {}
+        with_silent: list[int] = []
+        for shard, node in self.shards_listed(segment):
+            if node in self._live:
+                holders.setdefault(shard, []).append(node)
+            elif node in silent:
+                with_silent.append(shard)
+        owners = self._home(self.partition_of(segment)).owners[: ref.k + ref.m]
+        return SegmentView(ref.k, owners, holders, self._live.keys(), silent, with_silent)
+
+    def _live_copies(self, segment: bytes) -> Sequence[Copy]:
+        copies = (Copy(copy // _NODES, copy % _NODES) for copy in self._copies.get(segment, ()))
+        return [copy for copy in copies if self._nodes[copy.node] in self._live]
+
+    def _home(self, partition: int) -> _Home:
+        home = self._homes.get(partition)
+        if home is None:
+            owners = self.topology.data_owners(partition)
+            perfect = tuple(shard * _NODES + self._number(owner) for shard, owner in enumerate(owners))
+            live = all(owner in self._live for owner in owners)
+            home = self._homes[partition] = _Home(owners, perfect, live)
+        return home
+
+    def _all_segments(self) -> Iterator[bytes]:
+        for ref in self._blobs.values():
+            yield from _segments(ref)
+
+
+def _segments(ref: BlobRef) -> Iterator[bytes]:
+    for number in range(ref.segments):
+        yield ref.id + number.to_bytes(4, "big")
+
+
+def _is_part(key: bytes) -> bool:
+    return key[16] == Space.PART
+
+
+def _blobs_of(record: Record | None) -> dict[BlobId, BlobRef]:
+    return {ref.id: ref for ref in record.blobs} if record is not None else {}
+
+
+def _split(listing: bytes) -> list[bytes]:
+    return [listing[i : i + FRAGMENT_BYTES] for i in range(0, len(listing), FRAGMENT_BYTES)]

@@ -1,0 +1,147 @@
+"""Registers as repair reads them: states without inline data by scan, whole records by pull; and their meaning."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from objstore.model import limits
+from objstore.model.errors import ObjstoreError, StaleEpoch
+from objstore.model.ids import NodeId
+from objstore.model.records import KeyState, PartState, Register, RegisterKey, Space, UploadState, decode
+from objstore.repair.inventory import Record
+from objstore.repair.ports import Calls, ask
+from objstore.wire.messages import RegPull, RegPulled, RegRead, RegScan, RegScanned, RegStale, RegState
+
+log = logging.getLogger(__name__)
+
+
+class StateOf(NamedTuple):
+    key: bytes
+    ballot: bytes
+    state: bytes
+
+
+class Whole(NamedTuple):
+    """A register as one acceptor holds it."""
+
+    key: bytes
+    ballot: bytes
+    listing: bytes
+    state: bytes
+    data: bytes
+
+
+async def scan_states(
+    calls: Calls, node: NodeId, partition: int, tag: int, keys: Sequence[bytes], *, sparse: int
+) -> list[StateOf]:
+    """States of these registers on one node, now: perhaps newer than when they were listed, absent if gone."""
+    groups: dict[bytes, list[bytes]] = {}
+    for key in sorted(keys):
+        groups.setdefault(key[:17], []).append(key)  # bucket and space
+    found: list[StateOf] = []
+    for prefix, members in groups.items():
+        if len(members) <= sparse:
+            for key in members:
+                found.append(await _read_state(calls, node, partition, tag, key))
+        else:
+            found.extend(await _scan(calls, node, partition, tag, prefix, members))
+    return found
+
+
+async def _read_state(calls: Calls, node: NodeId, partition: int, tag: int, key: bytes) -> StateOf:
+    request = RegRead(partition, tag, key, with_data=False)
+    reply, _ = await calls.call(node, request, timeout_s=limits.RPC_TIMEOUT_S)
+    if isinstance(reply, RegStale):
+        raise StaleEpoch(f"partition {partition} is fenced at {reply.tag}")
+    if not isinstance(reply, RegState):
+        raise ObjstoreError(f"node {node} answered a read with {type(reply).__name__}")
+    return StateOf(key, reply.accepted, reply.state)
+
+
+async def _scan(
+    calls: Calls, node: NodeId, partition: int, tag: int, prefix: bytes, members: Sequence[bytes]
+) -> list[StateOf]:
+    wanted = set(members)
+    start, end = members[0][17:], members[-1][17:] + b"\x00"
+    found: list[StateOf] = []
+    while True:
+        request = RegScan(partition, tag, prefix[:16], prefix[16], start, end, limits.SCAN_RECORDS_MAX, with_state=True)
+        reply, _ = await calls.call(node, request, timeout_s=limits.RPC_TIMEOUT_S)
+        if isinstance(reply, RegStale):
+            raise StaleEpoch(f"partition {partition} is fenced at {reply.tag}")
+        if not isinstance(reply, RegScanned):
+            raise ObjstoreError(f"node {node} answered a scan with {type(reply).__name__}")
+        for i, name in enumerate(reply.names):
+            key = prefix + name
+            if key in wanted:
+                found.append(StateOf(key, reply.ballots[16 * i : 16 * i + 16], reply.states[i]))
+        if not reply.more or not reply.names:
+            return found
+        start = reply.names[-1] + b"\x00"
+
+
+async def pull_whole(
+    calls: Calls, node: NodeId, partition: int, held: Sequence[bytes], wanted: Sequence[bytes]
+) -> AsyncIterator[list[Whole]]:
+    """Pages of whole registers. held: all keys of the partition on that node, sorted; wanted: some of them, sorted.
+
+    Neighbours are pulled together, so that copying everything costs one call per page.
+    """
+    place = {key: i for i, key in enumerate(held)}
+    position = 0
+    floor = b""  # everything up to here has been seen
+    while position < len(wanted):
+        first = place[wanted[position]]
+        run = 1
+        while position + run < len(wanted) and run < limits.SCAN_RECORDS_MAX:
+            if place[wanted[position + run]] != first + run:
+                break
+            run += 1
+        after = max(floor, held[first - 1] if first else b"")
+        page, data = await ask(calls, node, RegPull(partition, after, run), RegPulled, timeout_s=limits.RPC_TIMEOUT_S)
+        got = [one for one in _records(page, data) if one.key in place]
+        if got:
+            yield got
+        floor = page.keys[-1] if page.keys else wanted[position + run - 1]  # none: they are gone
+        while position < len(wanted) and wanted[position] <= floor:
+            position += 1
+
+
+def _records(page: RegPulled, data: bytes | memoryview) -> list[Whole]:
+    found = []
+    offset = 0
+    for i, key in enumerate(page.keys):
+        end = offset + page.data_lengths[i]
+        ballot = page.ballots[16 * i : 16 * i + 16]
+        found.append(Whole(key, ballot, page.listings[i], page.states[i], bytes(data[offset:end])))
+        offset = end
+    return found
+
+
+def read_record(key: bytes, ballot: bytes, state: bytes) -> Record:
+    """What the register refers to. One that cannot be decoded refers to nothing, and is reported."""
+    try:
+        body = decode(state, Register).body if state else b""
+        return _meaning(RegisterKey.unpack(key), ballot, body) if body else Record(ballot)
+    except (msgspec.DecodeError, ValueError) as error:
+        log.error("register %s cannot be read: %s", key.hex(), error)
+        return Record(ballot)
+
+
+def _meaning(key: RegisterKey, ballot: bytes, body: bytes) -> Record:
+    if key.space is Space.OBJECT:
+        state = decode(body, KeyState)
+        blobs = tuple(blob for version in state.versions for blob in version.blobs)
+        return Record(ballot, bool(state.versions), blobs, state.retired)
+    if key.space is Space.PART:
+        part = decode(body, PartState)
+        return Record(ballot, False, part.blobs, part.retired, upload=key.name[:16])
+    if key.space is Space.UPLOAD:
+        upload = decode(body, UploadState)
+        ended = upload.status in ("completed", "aborted")
+        return Record(ballot, False, () if ended else upload.blobs, (), upload=key.name[-16:], ended=ended)
+    return Record(ballot)

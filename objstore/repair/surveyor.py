@@ -1,0 +1,330 @@
+"""Keeps an Inventory true to the cluster: asks nodes what changed, and re-reads only that.
+
+One look: change counters of all nodes, registers of partitions that changed, counters again, fragments of
+partitions that changed, then judging. Registers come before fragments on purpose: whatever was committed when
+the registers were read has its fragments on disk when they are listed, so a fresh object never looks damaged.
+A partition that changes all the time is read every BUSY_S only, unless an object just seen needs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from objstore.model import limits
+from objstore.model.clock import Ballot
+from objstore.model.cluster import ErasureCode
+from objstore.model.errors import ObjstoreError
+from objstore.model.ids import NodeId
+from objstore.placement.topology import Topology
+from objstore.ports import Clock
+from objstore.repair.inventory import Inventory, Record
+from objstore.repair.ports import Calls, ask, in_parallel
+from objstore.repair.reading import read_record, scan_states
+from objstore.wire.messages import (
+    FragList,
+    FragListed,
+    NodeStats,
+    NodeStatsReply,
+    RegDigested,
+    RegDigests,
+    RegPull,
+    RegPulled,
+)
+
+log = logging.getLogger(__name__)
+
+STATS_TIMEOUT_S = 1.0
+WIDTH = 16  # calls in flight
+BUSY_S = 5.0  # how often a partition that never rests is read
+SETTLED_MS = 2000  # a younger write may still be on its way to some replicas
+LIST_LIMIT = 8192
+JUDGED_AT_ONCE = 400  # between two turns of the event loop: about 2 ms
+SPARSE = 4  # up to so many changed registers are read one by one instead of by a scan
+
+
+@dataclass(slots=True)
+class _Read:
+    """How a partition looked when it was last read, and at the previous look."""
+
+    signature: tuple[object, ...] | None = None
+    seen: tuple[object, ...] | None = None
+    at: float = 0.0
+
+    def due(self, signature: tuple[object, ...], now: float) -> bool:
+        rests = signature == self.seen
+        self.seen = signature
+        if signature == self.signature:
+            return False
+        return rests or self.signature is None or now - self.at >= BUSY_S
+
+
+@dataclass(frozen=True, slots=True)
+class Dispute:
+    """A settled register whose newest state some answering owners lack."""
+
+    key: bytes
+    ballot: bytes
+    source: NodeId
+    lagging: tuple[NodeId, ...]
+
+
+@dataclass(slots=True)
+class _Meta(_Read):
+    digest: tuple[int, int] | None = None  # of the state last loaded, when all owners agreed on it
+    suspects: dict[bytes, bytes] = field(default_factory=dict)  # key -> newest ballot that somebody lacked
+
+
+class Surveyor:
+    """`inventory` is complete once `look` has returned; before that its numbers mean nothing."""
+
+    def __init__(self, calls: Calls, clock: Clock, code: ErasureCode) -> None:
+        self.inventory = Inventory(code)
+        self.complete = False
+        self.stats: dict[NodeId, NodeStatsReply] = {}  # of the members that answer
+        self.disputes: dict[int, list[Dispute]] = {}
+        self._calls = calls
+        self._clock = clock
+        self._meta: dict[int, _Meta] = {}
+        self._data: dict[tuple[NodeId, int], _Read] = {}
+
+    async def look(self, topology: Topology) -> None:
+        self.stats = await self._ask_all(topology)
+        self.inventory.set_cluster(topology, self.stats)
+        needed = await self._read_registers(topology)
+        late = await self._ask_all(topology)
+        self.stats = {node: late[node] for node in self.stats if node in late}
+        self.inventory.set_cluster(topology, self.stats)
+        await self._read_fragments(topology, needed)
+        await self._judge()
+        self.complete = True
+
+    async def _judge(self) -> None:
+        while not self.inventory.is_judged:
+            self.inventory.judge(JUDGED_AT_ONCE)
+            await asyncio.sleep(0)
+
+    async def _ask_all(self, topology: Topology) -> dict[NodeId, NodeStatsReply]:
+        answers: dict[NodeId, NodeStatsReply] = {}
+
+        async def one(node: NodeId) -> None:
+            try:
+                reply, _ = await ask(self._calls, node, NodeStats(True), NodeStatsReply, timeout_s=STATS_TIMEOUT_S)
+            except ObjstoreError as error:
+                log.debug("survey: node %s does not answer: %s", node, error)
+            else:
+                answers[node] = reply
+
+        asked = [node for node in topology.node_ids if self._calls.is_up(node)]
+        await in_parallel(len(asked), asked, one)
+        return {node: answers[node] for node in asked if node in answers}
+
+    # --- registers ---
+
+    async def _read_registers(self, topology: Topology) -> dict[int, None]:
+        """Load what changed. Returns the data partitions that blobs not seen before are in."""
+        now = self._clock.monotonic()
+        due: dict[int, tuple[NodeId, ...]] = {}
+        for partition in range(topology.map.partitions):
+            owners = topology.meta_view(partition).sets[0]
+            answering = tuple(node for node in owners if node in self.stats)
+            signature = (
+                topology.meta_view(partition).tag,
+                *((n, *self._meta_counter(n, partition)) for n in answering),
+            )
+            look = self._meta.setdefault(partition, _Meta())
+            if look.due(signature, now):
+                due[partition] = answering
+            if partition % 1024 == 1023:
+                await asyncio.sleep(0)
+        digests = await self._digests(due)
+        needed: dict[int, None] = {}
+
+        async def one(partition: int) -> None:
+            try:
+                await self._read_partition(topology, partition, due[partition], digests, needed)
+            except ObjstoreError as error:
+                log.debug("survey: registers of partition %d: %s", partition, error)
+            else:
+                look = self._meta[partition]
+                look.signature, look.at = look.seen, now
+
+        await in_parallel(WIDTH, due, one)
+        return needed
+
+    def _meta_counter(self, node: NodeId, partition: int) -> tuple[int, int]:
+        stats = self.stats[node]
+        return stats.boot, stats.meta_changes[partition] if partition < len(stats.meta_changes) else 0
+
+    async def _digests(self, due: Mapping[int, tuple[NodeId, ...]]) -> dict[tuple[NodeId, int], tuple[int, int]]:
+        wanted: dict[NodeId, list[int]] = {}
+        for partition, owners in due.items():
+            for node in owners:
+                wanted.setdefault(node, []).append(partition)
+        found: dict[tuple[NodeId, int], tuple[int, int]] = {}
+
+        async def one(node: NodeId) -> None:
+            partitions = wanted[node]
+            try:
+                reply, _ = await ask(
+                    self._calls, node, RegDigests(partitions), RegDigested, timeout_s=limits.RPC_TIMEOUT_S
+                )
+            except ObjstoreError as error:
+                log.debug("survey: digests of node %s: %s", node, error)
+                return
+            for partition, count, digest in zip(partitions, reply.counts, reply.digests, strict=True):
+                found[node, partition] = (count, digest)
+
+        await in_parallel(WIDTH, wanted, one)
+        return found
+
+    async def _read_partition(
+        self,
+        topology: Topology,
+        partition: int,
+        owners: tuple[NodeId, ...],
+        digests: Mapping[tuple[NodeId, int], tuple[int, int]],
+        needed: dict[int, None],
+    ) -> None:
+        look = self._meta[partition]
+        answering = [node for node in owners if (node, partition) in digests]
+        seen = [digests[node, partition] for node in answering]
+        if not answering:
+            self.disputes.pop(partition, None)
+            self.inventory.set_replicas(partition, 0, {})
+            return
+        agreed = seen[0] if all(one == seen[0] for one in seen) else None
+        if agreed is None or agreed != look.digest:
+            sources = answering[:1] if agreed is not None else answering
+            ballots = {node: await self._ballots(node, partition) for node in sources}
+            lagging = self._load_lags(partition, ballots)
+            await self._load(topology, partition, ballots, needed)
+        else:
+            lagging = {}
+        if agreed is not None:
+            self.disputes.pop(partition, None)
+            look.suspects = {}
+        look.digest = agreed
+        self.inventory.set_replicas(partition, len(answering), lagging)
+
+    async def _ballots(self, node: NodeId, partition: int) -> dict[bytes, bytes]:
+        found: dict[bytes, bytes] = {}
+        after = b""
+        while True:
+            request = RegPull(partition, after, limits.SCAN_RECORDS_MAX, ballots_only=True)
+            page, _ = await ask(self._calls, node, request, RegPulled, timeout_s=limits.RPC_TIMEOUT_S)
+            for i, key in enumerate(page.keys):
+                ballot = page.ballots[16 * i : 16 * i + 16]
+                if any(ballot):  # else it was promised only
+                    found[key] = ballot
+            if not page.more or not page.keys:
+                return found
+            after = page.keys[-1]
+
+    def _load_lags(self, partition: int, ballots: Mapping[NodeId, Mapping[bytes, bytes]]) -> dict[bytes, int]:
+        """Registers that some owners have not got the newest state of, writes that are under way left aside."""
+        look = self._meta[partition]
+        now_ms = self._clock.wall_ms()
+        newest = _newest(ballots)
+        suspects: dict[bytes, bytes] = {}
+        disputes: list[Dispute] = []
+        for key, (ballot, source) in newest.items():
+            lagging = tuple(node for node, held in ballots.items() if held.get(key, b"") < ballot)
+            if not lagging:
+                continue
+            suspects[key] = ballot
+            age_ms = now_ms - (Ballot.unpack(ballot).time >> 16)
+            if age_ms >= SETTLED_MS or look.suspects.get(key) == ballot:
+                disputes.append(Dispute(key, ballot, source, lagging))
+        if suspects:
+            look.seen = None  # look again next time, changed or not
+        look.suspects = suspects
+        self.disputes[partition] = disputes
+        return {dispute.key: len(dispute.lagging) for dispute in disputes}
+
+    async def _load(
+        self,
+        topology: Topology,
+        partition: int,
+        ballots: Mapping[NodeId, Mapping[bytes, bytes]],
+        needed: dict[int, None],
+    ) -> None:
+        """Decode registers whose newest ballot is not the one that was decoded; forget those that are gone."""
+        known = self.inventory.records.get(partition, {})
+        newest = _newest(ballots)
+        for key in [key for key in known if key not in newest]:
+            self.inventory.set_record(partition, key, None)
+        wanted: dict[NodeId, list[bytes]] = {}
+        for key, (ballot, source) in newest.items():
+            record = known.get(key)
+            if record is None or record.ballot < ballot:
+                wanted.setdefault(source, []).append(key)
+        tag = topology.meta_view(partition).tag
+        uploads = False
+        for node, keys in wanted.items():
+            for key, ballot, state in await scan_states(self._calls, node, partition, tag, keys, sparse=SPARSE):
+                record = read_record(key, ballot, state)
+                uploads = uploads or bool(record.upload)
+                self._take(topology, partition, key, record, needed)
+        if uploads:
+            self.inventory.end_parts(partition)
+
+    def _take(self, topology: Topology, partition: int, key: bytes, record: Record, needed: dict[int, None]) -> None:
+        for ref in record.blobs:
+            if not self.inventory.knows(ref.id):
+                for segment in range(ref.segments):
+                    needed[topology.partition_of_blob(ref.id, segment)] = None
+        self.inventory.set_record(partition, key, record)
+
+    # --- fragments ---
+
+    async def _read_fragments(self, topology: Topology, needed: Mapping[int, None]) -> None:
+        now = self._clock.monotonic()
+        due: list[tuple[NodeId, int]] = []
+        for node, stats in self.stats.items():
+            for partition in range(topology.map.partitions):
+                changes = stats.data_changes[partition] if partition < len(stats.data_changes) else 0
+                signature = (stats.boot, changes)
+                look = self._data.setdefault((node, partition), _Read())
+                if look.due(signature, now) or (partition in needed and signature != look.signature):
+                    due.append((node, partition))
+            await asyncio.sleep(0)
+        due.sort(key=lambda one: one[1])  # all nodes of a partition close together in time
+
+        async def one(what: tuple[NodeId, int]) -> None:
+            node, partition = what
+            noted = self.inventory.noted(node, partition)
+            try:
+                listing = await self._list(node, partition)
+            except ObjstoreError as error:
+                log.debug("survey: fragments of partition %d on %s: %s", partition, node, error)
+                return
+            if self.inventory.noted(node, partition) != noted:
+                return
+            self.inventory.set_fragments(node, partition, listing)
+            look = self._data[what]
+            look.signature, look.at = look.seen, now
+
+        await in_parallel(WIDTH, due, one)
+
+    async def _list(self, node: NodeId, partition: int) -> bytes:
+        pages: list[bytes] = []
+        after = b""
+        while True:
+            request = FragList(partition, after, LIST_LIMIT)
+            page, _ = await ask(self._calls, node, request, FragListed, timeout_s=limits.RPC_TIMEOUT_S)
+            pages.append(page.fragments)
+            if not page.more or not page.fragments:
+                return b"".join(pages)
+            after = page.fragments[-21:]
+
+
+def _newest(ballots: Mapping[NodeId, Mapping[bytes, bytes]]) -> dict[bytes, tuple[bytes, NodeId]]:
+    newest: dict[bytes, tuple[bytes, NodeId]] = {}
+    for node, held in ballots.items():
+        for key, ballot in held.items():
+            if key not in newest or ballot > newest[key][0]:
+                newest[key] = (ballot, node)
+    return newest

@@ -1,0 +1,188 @@
+"""The client side of RPC: one pipelined connection per address, made when it is first needed.
+
+A call is one future in the table of its connection: no task, no timer of its own (a connection has one timer, set
+to its earliest deadline). Nothing is retried here; whoever calls knows whether a repetition is safe.
+
+Invariants: every call ends, by its deadline at the latest; when a connection breaks all its calls end at once; a
+reply that comes after its call has ended is dropped, and the connection goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Final
+
+from objstore.model.errors import CODES, DeadlineExceeded, ObjstoreError, Overloaded, Unreachable
+from objstore.model.limits import CONNECT_TIMEOUT_S
+from objstore.rpc.link import Link, keep_freed_blocks
+from objstore.rpc.sockets import split_address
+from objstore.wire.connection import NONCE_BYTES, Connection, Established, Event, NotUnderstood, ReplyReceived, Side
+from objstore.wire.frames import Buffer
+from objstore.wire.messages import ErrorReply, Reply, Request
+
+CALLS_MAX: Final = 16_384  # waiting on one connection
+_TIMER_SLACK_S: Final = 0.001  # timers of some loops fire up to a millisecond early
+
+_Answer = tuple[Reply, bytes | memoryview]
+
+
+class TcpTransport:
+    """Implements ports.Transport. Belongs to one event loop.
+
+    `cluster_id` may be "" and set later, when it is known; it takes effect with the next connection.
+    """
+
+    def __init__(
+        self,
+        secret: bytes,
+        cluster_id: str,
+        *,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        calls_max: int = CALLS_MAX,
+    ) -> None:
+        self.cluster_id = cluster_id
+        self._secret = secret
+        self._connect_timeout_s = connect_timeout_s
+        self._calls_max = calls_max
+        self._links: dict[str, _ClientLink] = {}  # those that can take calls
+        self._attempts: dict[str, asyncio.Task[_ClientLink | Unreachable]] = {}
+        self._closed = False
+        keep_freed_blocks()
+
+    async def call(
+        self, address: str, request: Request, payload: Buffer = b"", *, timeout_s: float
+    ) -> tuple[Reply, bytes | memoryview]:
+        """See ports.Transport. The bytes of `payload` must not be changed any more, even after an error."""
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        link = self._links.get(address) or await self._connect(address, deadline)
+        return await link.start(request, payload, deadline)
+
+    def connected(self, address: str) -> bool:
+        """Is there a live connection to this address now? (For displays: it may break before the next call.)"""
+        return address in self._links
+
+    async def close(self) -> None:
+        """Break every connection. Waiting calls, and later ones, end with Unreachable."""
+        self._closed = True
+        attempts = list(self._attempts.values())
+        links = list(self._links.values())
+        for attempt in attempts:
+            attempt.cancel()
+        for link in links:
+            link.abort("this side was closed")
+        await asyncio.gather(*attempts, *(link.ended for link in links), return_exceptions=True)
+
+    async def _connect(self, address: str, deadline: float) -> _ClientLink:
+        """A new connection, by an attempt that all calls to this address share."""
+        if self._closed:
+            raise Unreachable(f"{address} was not asked: this side was closed")
+        loop = asyncio.get_running_loop()
+        attempt = self._attempts.get(address)
+        if attempt is None:
+            attempt = self._attempts[address] = loop.create_task(self._attempt(address))
+        await asyncio.wait((attempt,), timeout=max(0.0, deadline - loop.time()))
+        if not attempt.done():
+            raise DeadlineExceeded(f"{address}: no connection before the deadline of this call")
+        if attempt.cancelled():
+            raise Unreachable(f"{address} was not asked: this side was closed")
+        outcome = attempt.result()
+        if isinstance(outcome, Unreachable):
+            raise Unreachable(str(outcome))  # one exception object per call
+        return outcome
+
+    async def _attempt(self, address: str) -> _ClientLink | Unreachable:
+        link: _ClientLink | None = None
+        try:
+            host, port = split_address(address)
+            connection = Connection(Side.CLIENT, self._secret, self.cluster_id, os.urandom(NONCE_BYTES))
+            link = _ClientLink(address, connection, self._links, self._calls_max)
+            async with asyncio.timeout(self._connect_timeout_s):
+                await asyncio.get_running_loop().create_connection(lambda: link, host, port)
+                await link.established
+        except TimeoutError:
+            return Unreachable(f"{address}: no answer within {self._connect_timeout_s:g} s of connecting")
+        except OSError as error:
+            return Unreachable(f"{address}: no connection ({error.strerror or error})")
+        except ObjstoreError as error:
+            return Unreachable(str(error))
+        finally:
+            del self._attempts[address]
+            if link is not None and not link.connection.is_open:
+                link.abort("the attempt to connect was given up")
+        return link
+
+
+class _ClientLink(Link):
+    """A connection and the calls that wait on it. It is in `links` exactly while it can take calls."""
+
+    def __init__(self, address: str, connection: Connection, links: dict[str, _ClientLink], calls_max: int) -> None:
+        super().__init__(connection)
+        self.established: asyncio.Future[None] = self.loop.create_future()
+        self._address = address
+        self._links = links
+        self._calls_max = calls_max
+        self._calls: dict[int, tuple[asyncio.Future[_Answer], float]] = {}  # by request id, with the deadline
+        self._last_id = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = float("inf")
+
+    def start(self, request: Request, payload: Buffer, deadline: float) -> asyncio.Future[_Answer]:
+        """Queue a request; the future ends with its answer."""
+        if self.lost is not None:
+            raise Unreachable(f"{self._address}: {self.lost}")
+        if len(self._calls) >= self._calls_max:
+            raise Overloaded(f"{self._address}: {self._calls_max} calls are waiting already; try again later")
+        self._last_id += 1
+        frame = self.connection.send_request(self._last_id, request, payload)
+        future: asyncio.Future[_Answer] = self.loop.create_future()
+        self._calls[self._last_id] = (future, deadline)
+        if deadline < self._timer_at:
+            self._set_timer(deadline)
+        self.enqueue(frame, future)
+        return future
+
+    def received(self, event: Event) -> None:
+        if isinstance(event, Established):
+            self._links[self._address] = self
+            self.established.set_result(None)
+            return
+        assert isinstance(event, ReplyReceived | NotUnderstood)
+        future, _ = self._calls.pop(event.id, (None, 0.0))
+        if future is None or future.done():
+            return  # the caller has given up
+        if isinstance(event, NotUnderstood):
+            future.set_exception(Unreachable(f"{self._address}: the answer is {event.reason}"))
+        elif isinstance(event.reply, ErrorReply):
+            future.set_exception(CODES.get(event.reply.code, ObjstoreError)(event.reply.text))
+        else:
+            future.set_result((event.reply, event.payload))
+
+    def on_lost(self, reason: str) -> None:
+        if self._links.get(self._address) is self:
+            del self._links[self._address]
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self.established.done():
+            self.established.set_exception(Unreachable(f"{self._address}: {reason}"))
+            self.established.exception()  # nobody may be waiting for it
+        calls, self._calls = self._calls, {}
+        for future, _ in calls.values():
+            if not future.done():
+                future.set_exception(Unreachable(f"{self._address}: {reason} before the answer came"))
+
+    def _set_timer(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = self.loop.call_at(at, self._expire)
+
+    def _expire(self) -> None:
+        self._timer, self._timer_at = None, float("inf")
+        now = self.loop.time() + _TIMER_SLACK_S
+        for id in [id for id, (_, deadline) in self._calls.items() if deadline <= now]:
+            future, _ = self._calls.pop(id)
+            if not future.done():
+                future.set_exception(DeadlineExceeded(f"{self._address}: no answer before the deadline of this call"))
+        if self._calls:
+            self._set_timer(min(deadline for _, deadline in self._calls.values()))

@@ -1,0 +1,236 @@
+"""The server side of RPC: accepts connections, runs the service's `handle` once per request, sends its answer.
+
+Each request is a task of its own, so replies leave in the order in which they are ready. A connection takes on at
+most `in_flight_max` requests and `bytes_max` bytes of payloads (of requests at work and of replies not yet sent);
+beyond that, or while its reader is slow, it is not read from: TCP tells the client to wait. A handler whose client has
+gone runs to its end, so that a service need not expect to be cut short; only `Server.close` cancels.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final
+
+from objstore.model.errors import CODES, ConfigError, ObjstoreError
+from objstore.model.limits import MIB
+from objstore.ports import Service
+from objstore.rpc.link import Link, keep_freed_blocks
+from objstore.rpc.sockets import join_address
+from objstore.wire.connection import NONCE_BYTES, Connection, Established, Event, NotUnderstood, RequestReceived, Side
+from objstore.wire.frames import Buffer
+from objstore.wire.messages import ErrorReply
+
+HANDSHAKE_TIMEOUT_S: Final = 5.0
+CLOSE_GRACE_S: Final = 1.0
+_ERROR_TEXT_MAX: Final = 4000
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Shared:
+    """What the connections of one server have in common."""
+
+    service: Service
+    secret: bytes
+    cluster_id: str
+    in_flight_max: int
+    bytes_max: int
+    connections_max: int
+    handshake_timeout_s: float
+    links: dict[_ServerLink, None] = field(default_factory=dict)
+    tasks: dict[int, asyncio.Task[None]] = field(default_factory=dict)  # by number, of requests at work
+    last_task: int = 0
+    closing: bool = False
+
+
+async def serve(
+    service: Service,
+    host: str,
+    port: int,
+    secret: bytes,
+    cluster_id: str,
+    *,
+    in_flight_max: int = 256,
+    bytes_max: int = 64 * MIB,
+    connections_max: int = 1024,
+    handshake_timeout_s: float = HANDSHAKE_TIMEOUT_S,
+) -> Server:
+    """Listen and answer until `close`. Port 0: any free one, see `Server.address`."""
+    shared = _Shared(service, secret, cluster_id, in_flight_max, bytes_max, connections_max, handshake_timeout_s)
+    keep_freed_blocks()
+    try:
+        listener = await asyncio.get_running_loop().create_server(lambda: _ServerLink(shared), host, port)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {join_address(host, port)} ({error.strerror or error}): "
+            "choose another address, or stop the process that uses this one"
+        ) from error
+    return Server(listener, shared, host)
+
+
+class Server:
+    """A listening server. `address` is host:port with the port that was really bound."""
+
+    def __init__(self, listener: asyncio.Server, shared: _Shared, host: str) -> None:
+        self._listener = listener
+        self._shared = shared
+        self.address = join_address(host, listener.sockets[0].getsockname()[1])
+
+    @property
+    def connections(self) -> int:
+        return len(self._shared.links)
+
+    def set_cluster_id(self, cluster_id: str) -> None:
+        """For a process that joins and learns it late; new connections are checked against it."""
+        self._shared.cluster_id = cluster_id
+
+    async def close(self, grace_s: float = CLOSE_GRACE_S) -> None:
+        """Take nothing new, give requests at work `grace_s` to answer, then cancel them and hang up."""
+        self._listener.close()
+        self._shared.closing = True
+        links = list(self._shared.links)
+        for link in links:
+            link.stop()
+        if self._shared.tasks:
+            await asyncio.wait(list(self._shared.tasks.values()), timeout=grace_s)
+        cut = list(self._shared.tasks.values())
+        for task in cut:
+            task.cancel()
+        await asyncio.gather(*cut, return_exceptions=True)
+        for link in links:
+            link.hang_up()
+        if links:
+            await asyncio.wait([link.ended for link in links], timeout=grace_s)
+        for link in links:
+            link.abort("the server was closed")
+        await asyncio.gather(*(link.ended for link in links))
+        await self._listener.wait_closed()
+
+
+class _ServerLink(Link):
+    def __init__(self, shared: _Shared) -> None:
+        super().__init__(Connection(Side.SERVER, shared.secret, shared.cluster_id, os.urandom(NONCE_BYTES)))
+        self._shared = shared
+        self._backlog: deque[RequestReceived] = deque()  # received before reading could be stopped
+        self._running = 0
+        self._running_bytes = 0  # of payloads of running requests
+        self._reading = True
+        self._hanging_up = False
+        self._handshake_timer: asyncio.TimerHandle | None = None
+
+    def stop(self) -> None:
+        """Start no further request."""
+        self._backlog.clear()
+        self._throttle()
+
+    def hang_up(self) -> None:
+        """Close as soon as everything queued is sent."""
+        self._hanging_up = True
+        self.flush()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        shared = self._shared
+        shared.links[self] = None
+        self._handshake_timer = self.loop.call_later(
+            shared.handshake_timeout_s, self.abort, "it did not introduce itself in time"
+        )
+        if shared.closing:
+            self.abort("the server was closed")
+        elif len(shared.links) > shared.connections_max:
+            self.connection.refuse(f"too many connections (at most {shared.connections_max} at a time)")
+            self.fail("too many connections")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._shared.links.pop(self, None)
+        super().connection_lost(exc)
+
+    def received(self, event: Event) -> None:
+        if isinstance(event, RequestReceived):
+            if not self._shared.closing:
+                self._backlog.append(event)
+                self._pump()
+        elif isinstance(event, NotUnderstood):
+            self.enqueue(self._error_frame(event.id, "InvalidRequest", f"the request is {event.reason}"))
+            self._throttle()
+        else:
+            assert isinstance(event, Established) and self._handshake_timer is not None
+            self._handshake_timer.cancel()
+
+    def flushed(self) -> None:
+        self._pump()
+        if self._hanging_up and not self.queue:
+            self.connection.refuse("the server is shutting down")
+            super().fail("the server was closed")
+
+    def fail(self, reason: str) -> None:
+        assert self.transport is not None
+        logger.warning("connection from %s dropped: %s", self.transport.get_extra_info("peername"), reason)
+        super().fail(reason)
+
+    def on_lost(self, reason: str) -> None:
+        self._backlog.clear()
+        if self._handshake_timer is not None:
+            self._handshake_timer.cancel()
+
+    def _full(self) -> bool:
+        return (
+            self._running + len(self.queue) >= self._shared.in_flight_max
+            or self._running_bytes + self.queue_bytes >= self._shared.bytes_max
+            or self.paused
+        )
+
+    def _pump(self) -> None:
+        """Start what may be started, then read on only if nothing is left over."""
+        while self._backlog and not self._full():
+            event = self._backlog.popleft()
+            self._running += 1
+            self._running_bytes += len(event.payload)
+            self._shared.last_task += 1
+            number = self._shared.last_task
+            self._shared.tasks[number] = self.loop.create_task(self._answer(number, event))
+        self._throttle()
+
+    def _throttle(self) -> None:
+        wanted = not (self._shared.closing or self._backlog or self._full())
+        if wanted == self._reading or self.lost is not None:
+            return
+        assert self.transport is not None
+        if self.transport.is_closing():
+            return
+        self._reading = wanted
+        if wanted:
+            self.transport.resume_reading()
+        else:
+            self.transport.pause_reading()
+
+    async def _answer(self, number: int, event: RequestReceived) -> None:
+        try:
+            reply, payload = await self._shared.service.handle(event.request, event.payload)
+            frame = self.connection.send_reply(event.id, reply, payload)
+        except ObjstoreError as error:
+            frame = self._error_frame(event.id, _code(error), str(error))
+        except Exception:
+            name = type(event.request).__name__
+            logger.exception("a bug: %s failed", name)
+            frame = self._error_frame(
+                event.id, "ObjstoreError", f"{name} failed by a bug; the log of the server says more"
+            )
+        finally:
+            self._running -= 1
+            self._running_bytes -= len(event.payload)
+            del self._shared.tasks[number]
+        self.enqueue(frame)
+
+    def _error_frame(self, id: int, code: str, text: str) -> list[Buffer]:
+        return self.connection.send_reply(id, ErrorReply(code, text[:_ERROR_TEXT_MAX]))
+
+
+def _code(error: ObjstoreError) -> str:
+    """The nearest class that the other side knows."""
+    return next(cls.__name__ for cls in type(error).__mro__ if cls.__name__ in CODES)

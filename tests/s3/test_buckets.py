@@ -1,0 +1,86 @@
+"""Buckets, and the configuration questions that clients ask about them."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.s3.errors import error_code, status_of
+
+
+def test_a_bucket_is_created_listed_headed_and_deleted(s3: Any) -> None:
+    name = f"made-{uuid.uuid4().hex[:12]}"
+    created = s3.create_bucket(Bucket=name)
+    assert created["Location"] == f"/{name}"
+    assert name in [entry["Name"] for entry in s3.list_buckets()["Buckets"]]
+    assert status_of(s3.head_bucket(Bucket=name)) == 200
+    assert status_of(s3.delete_bucket(Bucket=name)) == 204
+    assert error_code(s3.head_bucket, Bucket=name) == "404"
+
+
+def test_creating_an_own_bucket_again_says_so(s3: Any, bucket: str) -> None:
+    assert error_code(s3.create_bucket, Bucket=bucket) == "BucketAlreadyOwnedByYou"
+
+
+def test_a_bucket_with_objects_is_not_deleted(s3: Any, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="a", Body=b"1")
+    assert error_code(s3.delete_bucket, Bucket=bucket) == "BucketNotEmpty"
+
+
+def test_a_location_constraint_must_be_the_region(s3: Any) -> None:
+    constraint = {"LocationConstraint": "eu-west-3"}
+    code = error_code(s3.create_bucket, Bucket="elsewhere", CreateBucketConfiguration=constraint)
+    assert code == "IllegalLocationConstraintException"
+
+
+@pytest.mark.parametrize("name", ["Upper", "a", "has_underscore", "192.168.1.1", "a..b"])
+def test_bad_bucket_names_are_refused(s3: Any, name: str) -> None:
+    assert error_code(s3.create_bucket, Bucket=name) == "InvalidBucketName"
+
+
+def test_buckets_are_listed_in_pages(s3: Any) -> None:
+    stem = f"page-{uuid.uuid4().hex[:10]}"
+    names = [f"{stem}-{number}" for number in range(5)]
+    for name in names:
+        s3.create_bucket(Bucket=name)
+    pages = list(s3.get_paginator("list_buckets").paginate(Prefix=stem, PaginationConfig={"PageSize": 2}))
+    assert [entry["Name"] for page in pages for entry in page["Buckets"]] == names
+    assert len(pages) == 3
+    for name in names:
+        s3.delete_bucket(Bucket=name)
+
+
+def test_every_operation_on_a_missing_bucket_says_no_such_bucket(s3: Any) -> None:
+    where = {"Bucket": "missing-bucket"}
+    assert error_code(s3.list_objects_v2, **where) == "NoSuchBucket"
+    assert error_code(s3.put_object, **where, Key="a", Body=b"x") == "NoSuchBucket"
+    assert error_code(s3.get_object, **where, Key="a") == "NoSuchBucket"
+    assert error_code(s3.delete_object, **where, Key="a") == "NoSuchBucket"
+    assert error_code(s3.delete_bucket, **where) == "NoSuchBucket"
+    assert error_code(s3.get_bucket_location, **where) == "NoSuchBucket"
+    assert error_code(s3.create_multipart_upload, **where, Key="a") == "NoSuchBucket"
+    assert error_code(s3.delete_objects, **where, Delete={"Objects": [{"Key": "a"}]}) == "NoSuchBucket"
+
+
+def test_configuration_questions_get_true_answers(s3: Any, bucket: str) -> None:
+    assert s3.get_bucket_location(Bucket=bucket)["LocationConstraint"] is None
+    assert "Status" not in s3.get_bucket_versioning(Bucket=bucket)
+    grants = s3.get_bucket_acl(Bucket=bucket)["Grants"]
+    assert [grant["Permission"] for grant in grants] == ["FULL_CONTROL"]
+    s3.put_object(Bucket=bucket, Key="a", Body=b"")
+    assert s3.get_object_acl(Bucket=bucket, Key="a")["Grants"] == grants
+    assert error_code(s3.get_object_acl, Bucket=bucket, Key="missing") == "NoSuchKey"
+    assert error_code(s3.get_bucket_policy, Bucket=bucket) == "NoSuchBucketPolicy"
+
+
+def test_what_is_not_implemented_is_refused_and_not_ignored(s3: Any, bucket: str) -> None:
+    enabled = {"Status": "Enabled"}
+    with pytest.raises(ClientError) as caught:
+        s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration=enabled)
+    assert status_of(caught.value.response) == 501
+    code = error_code(s3.put_object, Bucket=bucket, Key="a", Body=b"x", ObjectLockMode="COMPLIANCE")
+    assert code == "NotImplemented"
+    assert error_code(s3.head_object, Bucket=bucket, Key="a") == "404"

@@ -1,0 +1,282 @@
+"""The whole repairer in the simulated cluster: it notices, repairs, reports, and is replaced when it dies."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from objstore.cluster.port import REPAIR_CONTROL_KEY
+from objstore.model.manifest import FragmentId
+from objstore.model.records import KeyState
+from objstore.model.survey import RepairControl, encode_control
+from objstore.node.service import TABLES
+from objstore.wire.messages import FragDelete, FragVerify
+from tests.sim.cluster import SimClock, SimCluster, SimNode
+from tests.sim.disk import SimDisk
+from tests.sim.kv import SimKV
+from tests.sim.loop import run
+from tests.unit.repair.rig import SETTINGS, Repaired, body, get, is_full, machine_of
+
+
+async def filled(sim: SimCluster, count: int = 12) -> dict[str, bytes]:
+    """Objects of all kinds: inline, one stripe, several stripes."""
+    engine = sim.engines[0]
+    await engine.create_bucket("b")
+    stored = {}
+    for i in range(count):
+        data = sim.random.randbytes((100, 40_000, 1_200_000)[i % 3])
+        await engine.put_object("b", f"k{i}", body(data), len(data), {})
+        stored[f"k{i}"] = data
+    return stored
+
+
+async def check_all(sim: SimCluster, stored: dict[str, bytes]) -> None:
+    for key, data in stored.items():
+        assert await get(sim.engines[1], "b", key) == data, key
+
+
+def test_a_quiet_cluster_is_reported_full_and_idle() -> None:
+    async def main() -> None:
+        async with SimCluster(1) as sim:
+            stored = await filled(sim)
+            repaired = Repaired(sim)
+            await repaired.start("r1")
+            survey = await repaired.until(lambda s: s.objects.total == len(stored) and is_full(s))
+            assert survey.can_lose == 2
+            assert survey.redundancy == [0, 0, 0, 0, 0, 0, len(stored)]
+            assert survey.repair.state == "idle"
+            assert sum(one.fragments for one in survey.nodes.values()) == 8 * 6  # 8 of the 12 are not inline
+            assert all(one.missing == 0 for one in survey.nodes.values())
+
+    run(main, 1)
+
+
+def test_a_dead_node_is_declared_out_and_its_share_rebuilt() -> None:
+    async def main() -> None:
+        async with SimCluster(2) as sim:
+            stored = await filled(sim)
+            repaired = Repaired(sim)
+            await repaired.start("r1")
+            await repaired.until(lambda s: s.objects.total == len(stored) and is_full(s))
+            victim = sim.machines[3]
+            assert victim.service is not None
+            victim_id = victim.service.id
+            sim.kill(victim)
+            damaged = await repaired.until(lambda s: s.objects.reduced > 0)
+            assert damaged.can_lose == 1
+            waiting = await repaired.until(lambda s: s.repair.state == "waiting")
+            assert victim.name in waiting.repair.reason
+            whole = await repaired.until(lambda s: is_full(s) and s.repair.state == "idle")
+            assert (await repaired.map()).current.out == (victim_id,)
+            assert whole.can_lose == 2
+            assert whole.receipt is not None and whole.receipt.objects > 0 and whole.receipt.bytes > 0
+            for machine in [m for m in sim.machines if m is not victim][:2]:  # now two more may go
+                sim.kill(machine)
+            await check_all(sim, stored)
+
+    run(main, 2)
+
+
+def test_the_next_leader_goes_on_when_the_first_dies_in_the_middle() -> None:
+    async def main() -> None:
+        async with SimCluster(3) as sim:
+            stored = await filled(sim, 24)
+            slow = replace(SETTINGS, bandwidth=400_000)
+            repaired = Repaired(sim, slow)
+            await repaired.start("r1")
+            await repaired.start("r2")
+            first = await repaired.until(lambda s: s.objects.total == len(stored) and is_full(s))
+            sim.kill(sim.machines[0])
+            half = await repaired.until(lambda s: s.repair.bytes_done > 0 and s.objects.reduced > 0)
+            assert half.repair.state in ("running", "throttled")
+            repaired.kill(first.leader)
+            next_one = await repaired.until(lambda s: s.leader != first.leader)
+            assert next_one.repair.started_ms == half.repair.started_ms
+            assert next_one.repair.done >= half.repair.done
+            whole = await repaired.until(lambda s: is_full(s) and s.repair.state == "idle")
+            assert whole.receipt is not None and whole.receipt.started_ms == half.repair.started_ms
+            await check_all(sim, stored)
+
+    run(main, 3)
+
+
+def test_a_node_that_returns_takes_its_share_back_and_extra_copies_go() -> None:
+    async def main() -> None:
+        async with SimCluster(4) as sim:
+            stored = await filled(sim)
+            repaired = Repaired(sim)
+            await repaired.start("r1")
+            await repaired.until(lambda s: s.objects.total == len(stored) and is_full(s))
+            victim = sim.machines[2]
+            sim.kill(victim)
+            await repaired.until(lambda s: s.objects.reduced > 0)
+            await repaired.until(lambda s: is_full(s) and s.repair.state == "idle")
+            late = sim.random.randbytes(300_000)
+            await sim.engines[0].put_object("b", "late", body(late), len(late), {})
+            stored["late"] = late
+            await sim.start_node(victim)
+            back = await repaired.until(
+                lambda s: is_full(s) and s.epoch == 3 and sum(n.fragments for n in s.nodes.values()) == 9 * 6
+            )
+            assert back.objects.total == len(stored)
+            assert (await repaired.map()).current.out == ()
+            assert victim.service is not None
+            assert back.nodes[victim.service.id].fragments > 0
+            for machine in [m for m in sim.machines if m is not victim][:2]:
+                sim.kill(machine)
+            await check_all(sim, stored)
+
+    run(main, 4)
+
+
+def test_with_too_few_nodes_it_says_that_it_is_blocked_and_heals_when_one_comes() -> None:
+    async def main() -> None:
+        async with SimCluster(5, nodes=6) as sim:
+            stored = await filled(sim)
+            repaired = Repaired(sim)
+            await repaired.start("r1")
+            await repaired.until(lambda s: s.objects.total == len(stored) and is_full(s))
+            sim.kill(sim.machines[1])
+            stuck = await repaired.until(lambda s: s.repair.state == "blocked")
+            assert stuck.repair.reason == "EC 4+2 needs 6 nodes, 5 are up"
+            assert stuck.objects.reduced > 0 and stuck.can_lose == 1
+            await sim.start_node(sim.machines[1])
+            await repaired.until(lambda s: is_full(s) and s.repair.state == "idle")
+            await check_all(sim, stored)
+
+    run(main, 5)
+
+
+def test_a_node_with_a_new_empty_disk_leaves_no_object_behind() -> None:
+    """The old identity is gone for good; its share goes to the others."""
+
+    async def main() -> None:
+        async with SimCluster(6) as sim:
+            stored = await filled(sim)
+            repaired = Repaired(sim)
+            await repaired.start("r1")
+            await repaired.until(lambda s: s.objects.total == len(stored) and is_full(s))
+            sim.kill(sim.machines[4])
+            sim.machines[4] = SimNode("n5b", SimDisk(), SimKV(TABLES), SimClock(sim.loop))
+            await sim.start_node(sim.machines[4])
+            await repaired.until(lambda s: s.objects.reduced > 0)
+            await repaired.until(lambda s: is_full(s) and s.repair.state == "idle")
+            await check_all(sim, stored)
+
+    run(main, 6)
+
+
+def test_quarantined_and_missing_fragments_are_rebuilt_at_home() -> None:
+    async def main() -> None:
+        async with SimCluster(7) as sim:
+            stored = await filled(sim)
+            repaired = Repaired(sim)
+            await repaired.start("r1")
+            await repaired.until(lambda s: s.objects.total == len(stored) and is_full(s))
+            info = await sim.engines[0].head_object("b", "k2")
+            fragment = FragmentId(info.blobs[0].id, 0, 1).pack()
+            topology = repaired.repairers["r1"]._directory.topology
+            assert topology is not None
+            partition = topology.partition_of_blob(info.blobs[0].id, 0)
+            owner = machine_of(sim, topology.data_owners(partition)[1])
+            assert owner.service is not None
+            await owner.service.handle(FragDelete(partition, fragment), b"")
+            hurt = await repaired.until(lambda s: s.objects.reduced == 1)
+            assert hurt.nodes[owner.service.id].missing == 1
+            await repaired.until(lambda s: is_full(s) and s.repair.state == "idle")
+            await owner.service.handle(FragVerify(fragment), b"")
+            await check_all(sim, stored)
+
+    run(main, 7)
+
+
+def test_an_operator_can_pause_it() -> None:
+    async def main() -> None:
+        async with SimCluster(8) as sim:
+            stored = await filled(sim)
+            repaired = Repaired(sim)
+            await repaired.start("r1")
+            await repaired.until(lambda s: s.objects.total == len(stored) and is_full(s))
+            coordinator = sim.coordinator("")
+            await coordinator.put(REPAIR_CONTROL_KEY, encode_control(RepairControl(paused=True)))
+            await repaired.until(lambda s: s.repair.state == "paused")
+            sim.kill(sim.machines[0])
+            await asyncio.sleep(20)
+            survey = await repaired.survey()
+            assert survey is not None and survey.objects.reduced > 0 and survey.repair.bytes_done == 0
+            await coordinator.put(REPAIR_CONTROL_KEY, encode_control(RepairControl()))
+            await repaired.until(lambda s: is_full(s) and s.repair.state == "idle")
+
+    run(main, 8)
+
+
+def fragments_held(sim: SimCluster) -> int:
+    return sum(m.service.fragments.count for m in sim.machines if m.service is not None)
+
+
+def test_fragments_of_overwritten_and_deleted_objects_go_and_those_of_live_ones_stay() -> None:
+    async def main() -> None:
+        async with SimCluster(9) as sim:
+            stored = await filled(sim)
+            engine = sim.engines[0]
+            repaired = Repaired(sim)
+            await repaired.start("r1")
+            await repaired.until(lambda s: s.objects.total == len(stored))
+            new = sim.random.randbytes(70_000)
+            await engine.put_object("b", "k1", body(new), len(new), {})
+            await engine.delete_object("b", "k2")
+            stored["k1"] = new
+            del stored["k2"]
+            await repaired.until(lambda s: sum(n.fragments for n in s.nodes.values()) == (8 + 1) * 6)
+            await repaired.until(
+                lambda s: s.objects.total == len(stored) and sum(n.fragments for n in s.nodes.values()) == 7 * 6
+            )
+            assert all(record.retired == () for record in await key_states(sim))
+            await check_all(sim, stored)
+
+    run(main, 9)
+
+
+def test_parts_that_no_upload_chose_are_collected_and_chosen_ones_stay() -> None:
+    async def main() -> None:
+        async with SimCluster(10) as sim:
+            engine = sim.engines[0]
+            await engine.create_bucket("b")
+            repaired = Repaired(sim)
+            await repaired.start("r1")
+            upload = await engine.create_upload("b", "big", {})
+            parts = {n: sim.random.randbytes(100_000 + n) for n in (1, 2)}
+            made = [await engine.put_part("b", "big", upload, n, body(d), len(d)) for n, d in parts.items()]
+            await repaired.until(lambda s: sum(n.fragments for n in s.nodes.values()) == 2 * 6)
+            await engine.complete_upload("b", "big", upload, [(2, made[1].etag)])
+            dropped = await engine.create_upload("b", "other", {})
+            await engine.put_part("b", "other", dropped, 1, body(parts[1]), len(parts[1]))
+            await engine.abort_upload("b", "other", dropped)
+            survey = await repaired.until(
+                lambda s: s.objects.total == 1 and sum(n.fragments for n in s.nodes.values()) == 6
+            )
+            assert is_full(survey)
+            assert await get(engine, "b", "big") == parts[2]
+
+    run(main, 10)
+
+
+def test_metadata_replicas_that_missed_a_write_get_it_without_a_reader() -> None:
+    async def main() -> None:
+        async with SimCluster(11) as sim:
+            repaired = Repaired(sim, replace(SETTINGS, out_after_s=600.0))
+            await repaired.start("r1")
+            await sim.engines[0].create_bucket("b")
+            sim.kill(sim.machines[0])
+            for i in range(20):
+                await sim.engines[0].put_object("b", f"k{i}", body(b"v%d" % i), 2 + i // 10, {})
+            await repaired.until(lambda s: s.objects.total == 20 and s.objects.reduced > 0)
+            await sim.start_node(sim.machines[0])
+            await repaired.until(lambda s: s.objects.total == 20 and is_full(s))
+            assert (await repaired.map()).current.epoch == 1
+            for machine in sim.machines[1:3]:
+                sim.kill(machine)
+            for i in range(20):
+                assert await get(sim.engines[1], "b", f"k{i}") == b"v%d" % i
+
+    run(main, 11)
