@@ -1,7 +1,7 @@
 """Request bodies: from the socket, through `gateway.s3.payload`, to the engine, with nothing kept in between.
 
 A client that sent `Expect: 100-continue` is told to go on when its body is first wanted, so never before
-authentication and the checks of headers. Nothing may be committed unless `UploadBody.finish` has returned.
+authentication and the checks of headers. Nothing may be committed unless `Payload.finish` has returned.
 """
 
 from __future__ import annotations
@@ -19,26 +19,11 @@ from objstore.ports import Buffer
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class UploadBody:
-    """The bytes of one object or part, and the verification that ends them."""
-
-    def __init__(self, call: Call, payload: Payload) -> None:
-        self._call = call
-        self._payload = payload
-        self._ended = False
-
-    async def chunks(self) -> AsyncIterator[Buffer]:
-        feed = self._payload.feed
-        async for data in _received(self._call):
-            for piece in feed(data):
-                yield piece
-        self._ended = True
-
-    def finish(self) -> dict[str, str]:
-        """The checksum headers to store. Refuses to vouch for a body that was not read to its end."""
-        if not self._ended:
-            raise S3Error("IncompleteBody")
-        return self._payload.finish()
+async def upload(call: Call, payload: Payload) -> AsyncIterator[Buffer]:
+    """The bytes of one object or part. `payload.finish` then vouches for them, or raises."""
+    async for data in _received(call):
+        for piece in payload.feed(data):
+            yield piece
 
 
 async def read_document(call: Call) -> bytes:

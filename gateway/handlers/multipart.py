@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from gateway.handlers.bodies import UploadBody, read_document
+from gateway.handlers.bodies import read_document, upload
 from gateway.handlers.call import Call
 from gateway.handlers.objects import written_headers
 from gateway.handlers.responses import answer_in_time, empty, xml
@@ -32,16 +32,15 @@ async def create_upload(call: Call) -> web.StreamResponse:
 async def upload_part(call: Call) -> web.StreamResponse:
     number = part_number(call.target.query)
     payload = Payload(call.headers, call.auth, default_algorithm=call.settings.default_checksum)
-    body = UploadBody(call, payload)
     part = await call.engine.put_part(
         call.bucket,
         call.key,
         _upload_id(call),
         number,
-        body.chunks(),
+        upload(call, payload),
         payload.length,
         content_md5=payload.content_md5,
-        finish=body.finish,
+        finish=payload.finish,
     )
     return empty(headers=written_headers(part.etag, part.headers))
 

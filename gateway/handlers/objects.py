@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from gateway.handlers.bodies import UploadBody, read_document
+from gateway.handlers.bodies import read_document, upload
 from gateway.handlers.call import Call
 from gateway.handlers.responses import as_s3_error, empty, stream, xml
 from gateway.s3 import answers
@@ -34,16 +34,15 @@ async def put_object(call: Call) -> web.StreamResponse:
     headers = stored_headers(call.headers)
     condition = write_condition(call.headers)
     payload = Payload(call.headers, call.auth, default_algorithm=call.settings.default_checksum)
-    body = UploadBody(call, payload)
     info = await call.engine.put_object(
         call.bucket,
         call.key,
-        body.chunks(),
+        upload(call, payload),
         payload.length,
         headers,
         condition=condition,
         content_md5=payload.content_md5,
-        finish=body.finish,
+        finish=payload.finish,
     )
     return empty(headers=written_headers(info.etag, info.headers))
 

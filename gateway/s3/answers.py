@@ -47,7 +47,7 @@ def http_date(ms: int) -> str:
 
 def iso_date(ms: int) -> str:
     """2013-05-24T00:00:00.000Z."""
-    return datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    return datetime.fromtimestamp(ms // 1000, UTC).isoformat()[:19] + ".000Z"
 
 
 def list_buckets(buckets: Sequence[BucketInfo], token: str, params: BucketsParams, owner: Owner, region: str) -> bytes:

@@ -110,7 +110,9 @@ class Payload:
 
 
 def read_small_body(headers: Mapping[str, str], auth: Auth) -> Payload:
-    """For XML bodies: bounded, and Content-MD5 is verified by `finish`."""
+    """For XML bodies: bounded, Content-MD5 is verified by `finish`, and no length at all means no body."""
+    if not (auth.mode.chunked or "content-length" in headers or "transfer-encoding" in headers):
+        headers = {**headers, "content-length": "0"}  # RFC 9112 section 6.3
     return Payload(headers, auth, size_max=XML_BODY_BYTES_MAX, verify_md5=True)
 
 

@@ -89,7 +89,9 @@ def route(method: str, bucket: str | None, key: str | None, query: Query, header
 
 def _match(method: str, scope: Scope, query: Query, headers: Mapping[str, str]) -> Row:
     for row in _ROWS.get((method, scope), ()):
-        if all(marker in query for marker in row.markers) and (not row.header or row.header in headers):
+        if row.markers and not (query.pairs and all(marker in query for marker in row.markers)):
+            continue
+        if not row.header or row.header in headers:
             return row
     allowed = sorted({method for method, resource in _ROWS if resource is scope})
     message = f"{method} is not a method of a {scope.value}, or a parameter is missing that says what to do."

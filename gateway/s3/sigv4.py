@@ -180,7 +180,7 @@ def canonical_request(method: str, target: Target, headers: Mapping[str, str], c
             if name != "X-Amz-Signature" or claim.expires_s is None
         )
     )
-    lines = "".join(f"{name}:{' '.join(headers.get(name, '').split())}\n" for name in sorted(claim.signed_headers))
+    lines = "".join(f"{name}:{' '.join(headers.get(name, '').split())}\n" for name in claim.signed_headers)
     return f"{method}\n{path}\n{query}\n{lines}\n{';'.join(claim.signed_headers)}\n{claim.payload}"
 
 
@@ -279,16 +279,15 @@ def _check_time(claim: Claim, now: float) -> None:
         signed_at = datetime.fromisoformat(claim.date).timestamp()
     except ValueError as error:
         raise S3Error("AccessDenied", f"The request date {claim.date} does not exist.") from error
-    server_time = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     ahead = signed_at - now
     if claim.expires_s is not None:
         if ahead > SKEW_S:
             message = f"Request is not yet valid: it was signed {ahead:.0f} s ahead of the time of this server."
-            raise S3Error("AccessDenied", message, extra={"ServerTime": server_time})
+            raise S3Error("AccessDenied", message, extra={"ServerTime": _shown(now)})
         if -ahead > claim.expires_s:
             message = f"Request has expired, {-ahead - claim.expires_s:.0f} s ago."
-            expires = datetime.fromtimestamp(signed_at + claim.expires_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            extra = {"X-Amz-Expires": str(claim.expires_s), "Expires": expires, "ServerTime": server_time}
+            expires = _shown(signed_at + claim.expires_s)
+            extra = {"X-Amz-Expires": str(claim.expires_s), "Expires": expires, "ServerTime": _shown(now)}
             raise S3Error("AccessDenied", message, extra=extra)
     elif abs(ahead) > SKEW_S:
         side = "ahead of" if ahead > 0 else "behind"
@@ -296,8 +295,12 @@ def _check_time(claim: Claim, now: float) -> None:
             f"The time of the request is {abs(ahead):.0f} s {side} the time of this server; at most {SKEW_S} s are "
             "allowed. Set the clocks of both, for example with NTP."
         )
-        extra = {"RequestTime": claim.date, "ServerTime": server_time, "MaxAllowedSkewMilliseconds": str(SKEW_S * 1000)}
+        extra = {"RequestTime": claim.date, "ServerTime": _shown(now), "MaxAllowedSkewMilliseconds": str(SKEW_S * 1000)}
         raise S3Error("RequestTimeTooSkewed", message, extra=extra)
+
+
+def _shown(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _check_signed_headers(claim: Claim, headers: Mapping[str, str]) -> None:

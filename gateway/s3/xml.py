@@ -18,6 +18,7 @@ DEPTH_MAX = 8
 
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")  # XML 1.0, section 2.2
 _MARKUP = re.compile('[&<>"\r]')
+_SPECIAL = re.compile(f"{_FORBIDDEN.pattern}|{_MARKUP.pattern}")
 _REFERENCE = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "\r": "&#13;"}  # section 2.11: CR reads as LF
 
 
@@ -32,6 +33,8 @@ def representable(text: str) -> bool:
 
 def escape(text: str) -> str:
     """Character data of an element; characters that XML 1.0 cannot carry become U+FFFD."""
+    if _SPECIAL.search(text) is None:
+        return text
     return _MARKUP.sub(lambda found: _REFERENCE[found[0]], _FORBIDDEN.sub("\ufffd", text))
 
 

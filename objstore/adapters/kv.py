@@ -60,7 +60,7 @@ class LmdbKV:
         except (lmdb.Error, OSError) as error:
             raise Fatal(
                 f"The index in {self.path} cannot be opened ({error}). If its files are damaged, bring them back "
-                "from a copy, or move that folder away and start again without it: a node then indexes its volumes anew."
+                "from a copy, or move that folder away and start without it: a node then indexes its volumes anew."
             ) from error
         for folder in (self.path, os.path.dirname(self.path)):  # the names of a new environment
             _sync_folder(folder)

@@ -50,7 +50,7 @@ def render(status: Status, *, baseline: Status | None = None, width: int = WIDTH
         blocks += ["", _nodes(status.nodes, width)]
     if status.events:
         blocks += ["", _events(status)]
-    title = f"EC {status.code} · epoch {status.epoch}" if status.code else "objstore"
+    title = f"objstore · EC {status.code} · epoch {status.epoch}" if status.code else "objstore"
     return Panel(Group(*blocks), title=title, subtitle=footer, width=width, border_style="dim")
 
 
@@ -83,9 +83,11 @@ def _repair(status: Status, repair: RepairProgress, width: int) -> Text:
     if repair.total and repair.state not in ("idle", "waiting"):
         lines.append(bar(repair.done, repair.total, width - 62), style)
         lines.append("  ")
-    lines.append(text.repair_line(repair), style)
+    lines.append(text.repair_line(repair, with_reason=False), style)
     if status.leader:
         lines.append(f" · by {status.leader}", "dim")
+    if repair.reason:
+        lines.append(f"\n        {repair.reason}")
     if repair.state == "idle" and status.receipt:
         lines.append(f"\n        {receipt_line(status.receipt)}", "dim")
     return lines
@@ -118,9 +120,7 @@ def _redundancy(status: Status, baseline: Status | None, width: int) -> Table:
     return table
 
 
-def _buckets(
-    status: Status, baseline: Status | None, needed: int, shards: int
-) -> list[tuple[str, int, int, str]]:  # fmt: skip
+def _buckets(status: Status, baseline: Status | None, needed: int, shards: int) -> list[tuple[str, int, int, str]]:
     """(label, objects now, objects before, style) from full redundancy down to unreadable."""
 
     def at(of: Status | None, low: int, high: int) -> int:

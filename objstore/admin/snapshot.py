@@ -87,7 +87,7 @@ def _nodes(seen: Observation) -> list[NodeStatus]:
         for lease in seen.nodes
         if lease.id not in known
     ]
-    return sorted(found, key=lambda node: (_natural(node.name), node.id))
+    return sorted(found, key=lambda node: (_natural(node.name), node.state == "spare", node.id))
 
 
 def _node(node: Node, lease: NodeLease | None, seen: Observation) -> NodeStatus:
@@ -163,6 +163,7 @@ def _reasons(seen: Observation, nodes: list[NodeStatus], gateways: list[ProcessS
 
 def _node_reasons(nodes: list[NodeStatus], cluster_map: ClusterMap) -> list[Reason]:
     reasons = []
+    spares = {node.name for node in nodes if node.state == "spare"}
     for node in nodes:
         where = f"{node.name} (zone {node.zone})"
         if node.state == "down":
@@ -171,6 +172,9 @@ def _node_reasons(nodes: list[NodeStatus], cluster_map: ClusterMap) -> list[Reas
         elif node.state == "late":
             text = f"{where} holds a lease, but does not answer in time"
             reasons.append(Reason("NODE_LATE", text, f"objstore chaos resume {node.name}"))
+        elif node.state == "out" and node.name in spares:
+            text = f"{where} was given up; the one that now has its name is another, empty node: a spare"
+            reasons.append(Reason("NODE_OUT", text))
         elif node.state == "out":
             text = f"{where} was given up; its data belong to the others until it is back"
             reasons.append(Reason("NODE_OUT", text, f"objstore chaos start {node.name}"))

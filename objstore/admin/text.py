@@ -20,7 +20,7 @@ def title(status: Status) -> str:
     return status.verdict.replace("_", " ")
 
 
-def repair_line(repair: RepairProgress) -> str:
+def repair_line(repair: RepairProgress, *, with_reason: bool = True) -> str:
     """ "running 62% · 18,907 of 30,511 objects · 184 MiB/s · ETA 24s"."""
     parts: list[str] = [repair.state]
     if repair.total and repair.state != "idle":
@@ -29,7 +29,7 @@ def repair_line(repair: RepairProgress) -> str:
     if repair.bytes_per_s > 0 and repair.state in ("running", "throttled"):
         parts.append(f"{figures.size(repair.bytes_per_s)}/s")
         parts.append("ETA " + (figures.duration(repair.eta_s) if repair.eta_s is not None else "—"))
-    if repair.reason:
+    if repair.reason and with_reason:
         parts.append(repair.reason)
     if repair.retrying:
         parts.append(f"retrying {repair.retrying}")
@@ -55,7 +55,7 @@ def objects_line(status: Status) -> str:
 
 def space_line(status: Status) -> str:
     used = sum(node.used_bytes or 0 for node in status.nodes)
-    capacity = sum(node.capacity_bytes for node in status.nodes)
+    capacity = sum(node.capacity_bytes for node in status.nodes if node.state not in ("out", "spare"))
     return f"{figures.size(used)} used of {figures.size(capacity)} raw"
 
 

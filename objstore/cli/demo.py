@@ -19,11 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from objstore.admin import figures
+from objstore.admin import figures, text
 from objstore.admin.status import Status
 from objstore.cli.main import EXIT_ERROR
 from objstore.cli.progress import StartProgress, is_terminal
-from objstore.cli.watch import line
 from objstore.model.errors import ObjstoreError
 from objstore.testing import tree
 from objstore.testing.cluster import LocalCluster
@@ -88,7 +87,7 @@ def _demo(folder: Path, port: int) -> int:
         folder=folder / "cluster",
         report=StartProgress(),
     ) as cluster:
-        client = _client(cluster)
+        client = cluster.s3_client()
         cluster.wait(lambda status: status.verdict == "HEALTHY", 30.0, "HEALTHY")
         files = _fill(client, folder / "files", found)
         with Traffic(client, BUCKET) as traffic:
@@ -100,11 +99,6 @@ def _demo(folder: Path, port: int) -> int:
     if traffic.failed or traffic.wrong:
         raise Failed("requests failed or bytes were wrong:\n  " + "\n  ".join(traffic.errors))
     return 0
-
-
-def _client(cluster: LocalCluster) -> S3Client:
-    env = cluster.env
-    return S3Client(cluster.endpoint, env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], env["AWS_DEFAULT_REGION"])
 
 
 # --- the acts -----------------------------------------------------------------------------------------------
@@ -192,7 +186,8 @@ def _all(files: Iterable[tree.TestFile], action: Callable[[tree.TestFile], None]
 
 def _show_until(cluster: LocalCluster, reached: Callable[[Status], bool]) -> Status:
     """Show the status, live, until it is as wanted."""
-    deadline = time.monotonic() + _REPAIR_TIMEOUT_S
+    began = time.monotonic()
+    deadline = began + _REPAIR_TIMEOUT_S
     if is_terminal(sys.stdout):
         from rich.console import Console
         from rich.live import Live
@@ -209,17 +204,19 @@ def _show_until(cluster: LocalCluster, reached: Callable[[Status], bool]) -> Sta
     else:
         status, last = cluster.status(), ""
         while not reached(status) and time.monotonic() < deadline:
-            said = f"{status.verdict} {status.repair and status.repair.state} {status.objects and status.objects.full}"
-            if said != last:
-                _note(line(status))
+            if (said := _line(status)) != last:
+                _note(f"{time.monotonic() - began:4.1f} s  {said}")
                 last = said
             time.sleep(_FRAME_S)
             status = cluster.status()
     if not reached(status):
-        from objstore.admin import text
-
         raise Failed(f"not at full redundancy after {_REPAIR_TIMEOUT_S:.0f} s\n{text.render(status)}")
     return status
+
+
+def _line(status: Status) -> str:
+    repair = f" · repair {text.repair_line(status.repair)}" if status.repair and status.repair.state != "idle" else ""
+    return f"{text.title(status):<9} {text.objects_line(status)}{repair}"
 
 
 def _receipt(found: Figures, traffic: Traffic, seconds: float) -> None:
@@ -229,7 +226,7 @@ def _receipt(found: Figures, traffic: Traffic, seconds: float) -> None:
         ("compared", f"{figures.size(found.compared)}, byte by byte"),
         ("full redundancy", f"{found.to_full_s:.1f} s after {VICTIM} was killed{rebuilt}"),
         ("lost in all", f"3 of {NODES} nodes: {VICTIM}, then {' and '.join(TWO_MORE)} at once"),
-        ("requests meanwhile", f"{figures.count(traffic.requests)} of {figures.plural(traffic.objects, 'new object')}"),
+        ("requests meanwhile", figures.count(traffic.requests)),
         ("failed requests", str(traffic.failed)),
         ("wrong bytes", str(traffic.wrong)),
     ]  # fmt: skip
@@ -243,8 +240,8 @@ def _say(title: str) -> None:
     print(f"\n{title}", flush=True)
 
 
-def _note(text: str) -> None:
-    print(f"  {text}", flush=True)
+def _note(sentence: str) -> None:
+    print(f"  {sentence}", flush=True)
 
 
 def _rate(count: int, seconds: float) -> str:

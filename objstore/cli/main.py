@@ -61,6 +61,11 @@ def _run(arguments: list[str]) -> int:
         if isinstance(error, ConfigError | InvalidRequest):
             return EXIT_USAGE
         return EXIT_UNAVAILABLE if isinstance(error, Unavailable) else EXIT_ERROR
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_ERROR
 
 
 def _overview() -> argparse.ArgumentParser:

@@ -61,8 +61,10 @@ def _positive(text: str) -> int:
 def run(arguments: argparse.Namespace) -> int:
     folder = Folder(arguments.data or os.environ.get("OBJSTORE_DATA") or DEFAULT_DATA)
     options = _options(arguments)
+    folder.create()
+    settle_shape(folder, options)  # contradictions are said before anything happens, and not in a log
     if arguments.detach and _DETACHED not in os.environ:
-        return _detach(folder, options)
+        return _detach(folder)
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
             signal.signal(number, _interrupt)
@@ -143,10 +145,8 @@ def _welcome(cluster: Cluster) -> None:
     )
 
 
-def _detach(folder: Folder, options: Options) -> int:
+def _detach(folder: Folder) -> int:
     """Run the same command in a session of its own and wait until the cluster is up."""
-    folder.create()
-    settle_shape(folder, options)  # contradictions are said here, not in a log
     lock = folder.lock()
     if lock is None:
         raise Conflict(f"a cluster already runs on {folder.path}; end it with: objstore down --data {folder.path}")

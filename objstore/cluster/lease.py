@@ -73,12 +73,25 @@ class Heartbeat:
             self._lease, self._published = 0, None
         if not self._lease:
             self._lease = await self._coordinator.grant(self._ttl_s)
+        if self._published is not None and not await self._is_there():
+            self._published = None
         value = self._make_value()
         if self._published is None or self._published[0] != value:
             await self._publish(value)
         if self._silent:
             log.info("the coordinator answers again; %s is registered", self._key)
         self._silent = False
+
+    async def _is_there(self) -> bool:
+        """The key may have gone although the lease lives: a late message of a former process of this name can
+        have put it under that process's lease, which then ended."""
+        found = await self._coordinator.get(self._key)
+        if found is not None and found.lease != self._lease:
+            self._complain()
+        return found is not None and found.lease == self._lease
+
+    def _complain(self) -> None:
+        log.error("another process registers as %s too; only one may have this identity: stop one", self._key)
 
     async def _publish(self, value: bytes) -> None:
         expected = self._published[1] if self._published else None
@@ -91,4 +104,4 @@ class Heartbeat:
         else:
             found = await self._coordinator.get(self._key)
             if found is not None and found.lease != self._lease:
-                log.error("another process registers as %s too; only one may have this identity: stop one", self._key)
+                self._complain()

@@ -36,7 +36,6 @@ from objstore.model.errors import (
     NoSuchUpload,
     NotFound,
     PartTooSmall,
-    Unavailable,
 )
 from objstore.model.ids import BucketId, uuid7
 from objstore.model.records import (
@@ -105,14 +104,12 @@ class Multipart:
         stored = await self._objects.store(bucket, bucket_name, key, body, size, about, content_md5, inline=False)
         try:
             headers = finish() if finish is not None else {}
-            now = self._clock.wall_ms()
-            part = PartState(number, size, stored.md5.hex(), now, headers, stored.blobs)
-            await self._registers.change(_part_key(bucket.id, upload, number), _replace_part(part))
-        except Unavailable:
-            raise
         except BaseException:
             self._writer.discard(stored.blobs)
             raise
+        now = self._clock.wall_ms()
+        part = PartState(number, size, stored.md5.hex(), now, headers, stored.blobs)
+        await self._registers.change(_part_key(bucket.id, upload, number), _replace_part(part))
         await self._open_upload(bucket.id, key, upload)  # ended meanwhile: the part does not count
         return PartInfo(number, size, part.etag, now, headers)
 
@@ -195,10 +192,11 @@ class Multipart:
         if state.status == "completing":
             # the operation id is the upload's: whoever finishes it, it is applied once
             try:
-                await self._objects.commit(bucket_name, bucket.id, key, version, b"", condition, op=upload)
+                await self._objects.commit(bucket.id, key, version, b"", condition, op=upload)
             except (NotFound, Conflict):
                 await self._end(bucket.id, key, upload, ("completing",), "open")
                 raise
+            await self._buckets.confirm(bucket_name, bucket.id)
             await self._end(bucket.id, key, upload, ("open", "completing"), "completed")
         return await self._result(bucket_name, bucket.id, key, upload, version)
 

@@ -14,7 +14,7 @@ from objstore.engine.registers import Registers
 from objstore.engine.types import ALWAYS, ObjectEntry, ObjectInfo, ObjectPage, WriteCondition
 from objstore.engine.writing import BlobLabel, BlobWriter, ExactReader
 from objstore.model import limits
-from objstore.model.errors import BadDigest, NoSuchKey, QuorumLost, Unavailable
+from objstore.model.errors import BadDigest, Conflict, NoSuchKey, NotFound, QuorumLost
 from objstore.model.ids import BlobId, BucketId, uuid7
 from objstore.model.manifest import BlobRef
 from objstore.model.records import (
@@ -112,15 +112,19 @@ class Objects:
         bucket = await self._buckets.get(bucket_name)
         stored = await self.store(bucket, bucket_name, key, body, size, headers, content_md5)
         try:
-            if finish is not None:
-                headers = {**headers, **finish()}
-            version = self.new_version(size, stored.md5.hex(), headers, stored.blobs)
-            await self.commit(bucket_name, bucket.id, key, version, stored.data, condition)
-        except Unavailable:
-            raise  # it may have happened: whoever collects garbage asks the register first
+            added = finish() if finish is not None else {}
         except BaseException:
             self._writer.discard(stored.blobs)
             raise
+        version = self.new_version(size, stored.md5.hex(), {**headers, **added}, stored.blobs)
+        try:
+            await self.commit(bucket.id, key, version, stored.data, condition)
+        except (NotFound, Conflict):
+            # Only a refusal is a proof. After any other end, a cancelled request among them, the version may be
+            # there or come yet; whoever collects garbage asks the register first (INV-7).
+            self._writer.discard(stored.blobs)
+            raise
+        await self._buckets.confirm(bucket_name, bucket.id)
         return info_of(bucket_name, key, version, stored.data)
 
     def new_version(
@@ -139,7 +143,6 @@ class Objects:
 
     async def commit(
         self,
-        bucket_name: str,
         bucket: BucketId,
         key: str,
         version: ObjectVersion,
@@ -148,7 +151,7 @@ class Objects:
         *,
         op: bytes | None = None,
     ) -> None:
-        """Make a stored version the current one, if the condition holds."""
+        """Make a stored version the current one, if the condition holds. The bucket is to be confirmed after."""
         listing = encode(ListEntry(version.size, version.etag, version.modified_ms))
 
         def change(body: bytes) -> Outcome:
@@ -163,7 +166,6 @@ class Objects:
             return Outcome(b"", encode(new), listing, data)
 
         await self._registers.change(_key(bucket, key), change, op=op)
-        await self._buckets.confirm(bucket_name, bucket)
 
     async def head(self, bucket_name: str, key: str) -> ObjectInfo:
         bucket = await self._buckets.get(bucket_name)

@@ -24,7 +24,7 @@ SUSPECT_MAX_S = 4.0
 
 @dataclass(slots=True)
 class _Health:
-    failures: int = 0
+    pause_s: float = SUSPECT_S / 2
     suspect_until: float = 0.0
 
 
@@ -63,9 +63,8 @@ class Peers:
             answer = await self._transport.call(address, request, payload, timeout_s=timeout_s)
         except (Unreachable, DeadlineExceeded):
             health = self._health.setdefault(node, _Health())
-            pause = min(SUSPECT_S * 2**health.failures, SUSPECT_MAX_S)
-            health.failures += 1
-            health.suspect_until = self._clock.monotonic() + pause
+            health.pause_s = min(health.pause_s * 2, SUSPECT_MAX_S)
+            health.suspect_until = self._clock.monotonic() + health.pause_s
             raise
         self._health.pop(node, None)
         return answer

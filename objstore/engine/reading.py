@@ -26,6 +26,8 @@ BATCH_BYTES = 4 * limits.MIB  # of object data fetched at once per read; the nex
 HEDGE_S = 0.15  # a shard later than this gets company from a parity shard
 READ_TIMEOUT_S = 4.0
 LOCATE_TIMEOUT_S = 2.0
+LOOKS_MAX = 4  # times everybody is asked where the shards of a segment are, before it counts as unreadable
+LOOK_AGAIN_S = 0.2  # pause before the second look, twice that before the third
 INLINE_DECODE_BYTES_MAX = 64 * limits.KIB  # below this a thread costs more than the decoding
 
 
@@ -108,8 +110,8 @@ class SegmentSource:
         owners = topology.data_owners(topology.partition_of_blob(ref.id, segment))
         known = places if places is not None else dict(enumerate(owners))
         self._holders: dict[int, list[NodeId]] = {shard: [node] for shard, node in known.items()}
-        self._failed: set[tuple[int, NodeId]] = set()
-        self._located = False
+        self._failed: set[tuple[int, NodeId]] = set()  # shards a holder did not give
+        self._corrupt: set[tuple[int, NodeId]] = set()  # ... because they did not verify
 
     @property
     def batch_bytes(self) -> int:
@@ -178,35 +180,44 @@ class SegmentSource:
         def satisfied() -> bool:
             return len(got) >= k or (bool(wanted) and all(shard in got for shard in wanted))
 
+        def launch_spares(count: int) -> int:
+            chosen = spares()[: max(0, count)]
+            for shard in chosen:
+                launch(shard)
+            return count - len(chosen)
+
         alive = [s for s in wanted if any(self._peers.is_up(node) for node in self._candidates(s))]
         degraded = len(alive) < len(wanted) or not wanted
+        looks = 0
         for shard in alive:
             launch(shard)
         if degraded:
-            for shard in spares()[: max(0, k - len(pending))]:
-                launch(shard)
+            launch_spares(k - len(pending))
         try:
             while not satisfied():
-                if not pending:
-                    await self._more(tried, got)
-                    if not spares():
-                        raise QuorumLost(self._why_unreadable(got))
-                    for shard in spares()[: k - len(got)]:
-                        launch(shard)
+                late = False
+                if pending:
+                    done, _ = await asyncio.wait(pending, timeout=HEDGE_S, return_when=asyncio.FIRST_COMPLETED)
+                    late = not done
+                    for task in done:
+                        shard = pending.pop(task)
+                        cells = task.result()
+                        if cells:
+                            got[shard] = cells
+                        else:
+                            degraded = True
+                if satisfied() or not (late or degraded or not pending):
                     continue
-                done, _ = await asyncio.wait(pending, timeout=HEDGE_S, return_when=asyncio.FIRST_COMPLETED)
-                late = not done
-                for task in done:
-                    shard = pending.pop(task)
-                    cells = task.result()
-                    if cells:
-                        got[shard] = cells
-                    else:
-                        degraded = True
-                if not satisfied() and (late or degraded):
-                    on_the_way = 0 if late else len(pending)
-                    for shard in spares()[: max(0, k - len(got) - on_the_way)]:
-                        launch(shard)
+                short = launch_spares(k - len(got) - (0 if late else len(pending)))
+                if short > 0 and looks < LOOKS_MAX:
+                    # shards are not where they should be, or are on the move: ask everybody, then again
+                    if looks:
+                        await asyncio.sleep(LOOK_AGAIN_S * looks)
+                    looks += 1
+                    await self._locate_all()
+                    tried = {*got, *pending.values()}
+                elif not pending:
+                    raise QuorumLost(self._why_unreadable(got))
         finally:
             for task in pending:
                 task.cancel()
@@ -223,6 +234,7 @@ class SegmentSource:
                 return await self._fetch_from(node, shard, first, last)
             except Corrupt:
                 self._reader.report_corrupt(node, FragmentId(self.ref.id, self.segment, shard))
+                self._corrupt.add((shard, node))
                 self._failed.add((shard, node))
             except ObjstoreError:
                 self._failed.add((shard, node))
@@ -243,21 +255,19 @@ class SegmentSource:
             for i, (start, stop) in enumerate(pairwise(edges))
         ]
 
-    async def _more(self, tried: set[int], got: Mapping[int, object]) -> None:
-        """Known holders are exhausted: ask every node what it has, once per read."""
-        if self._located:
-            return
-        self._located = True
+    async def _locate_all(self) -> None:
+        """Ask every node that answers which shards it has; their word replaces what was known."""
         topology = self._peers.topology
         request = FragLocate(self.ref.id, self.segment)
-        nodes = [node for node in topology.node_ids if node in self._peers.directory.nodes]
+        nodes = [node for node in topology.node_ids if self._peers.is_up(node)]
         answers = await asyncio.gather(*(self._locate(node, request) for node in nodes))
         for node, shards in zip(nodes, answers, strict=True):
             for shard in shards:
                 holders = self._holders.setdefault(shard, [])
                 if node not in holders:
                     holders.append(node)
-        tried.intersection_update(got)  # shards found elsewhere may be asked again
+                if (shard, node) not in self._corrupt:
+                    self._failed.discard((shard, node))
 
     async def _locate(self, node: NodeId, request: FragLocate) -> list[int]:
         try:

@@ -6,6 +6,7 @@ themselves. A request counts once its file has its final name; the supervisor ta
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -61,8 +62,9 @@ def answer_all(folder: Folder, act: Callable[[str, str], str]) -> None:
         except (ObjstoreError, OSError, msgspec.MsgspecError) as error:
             answer = Answer(False, str(error))
         part = request.with_suffix(".part")
-        part.write_bytes(msgspec.json.encode(answer))
-        part.replace(request.with_suffix(".reply"))
+        with contextlib.suppress(OSError):  # a full disk: the sender will say that it got no answer
+            part.write_bytes(msgspec.json.encode(answer))
+            part.replace(request.with_suffix(".reply"))
 
 
 def discard_all(folder: Folder) -> None:

@@ -6,7 +6,7 @@ goes to a log file. Not here: what the cluster is made of (`launch`), the protoc
 
 Invariants: a member dies with the supervisor, however that ends. A member that ended stays ended until
 somebody starts it: this is the tool one kills nodes with, so it must not heal them behind one's back.
-Every change is in state.json before the caller hears of it.
+Every change is in state.json before the caller hears of it, unless the disk is full.
 """
 
 from __future__ import annotations
@@ -77,6 +77,7 @@ class Supervisor:
         self._processes: dict[str, _Process] = {}
         self._lock = threading.RLock()
         self._environment: dict[str, str] = {}
+        self._unsaved = False
 
     @property
     def state(self) -> State:
@@ -110,13 +111,13 @@ class Supervisor:
             self._save()
         if process.state.condition == "starting":
             self._wait_ready([process])
-            text = f"{text} at {process.state.address}"
+            text += f" at {process.state.address}" if process.state.address else ""
         return text
 
     def poll(self) -> None:
         """Notice members that ended. Call it often; `report` hears of each end that nobody asked for."""
         with self._lock:
-            if any([self._reap(process) for process in self._processes.values()]):
+            if any([self._reap(process) for process in self._processes.values()]) or self._unsaved:
                 self._save()
 
     def close(self, *, force: bool = False) -> None:
@@ -276,7 +277,8 @@ class Supervisor:
                 f"{state.name} printed {process.line[:200]!r} instead of its ready line: {error}"
             ) from None
         state.condition = "ready"
-        self._report(state, f"ready in {time.monotonic() - process.started:.1f} s at {state.address}")
+        where = f" at {state.address}" if state.address else ""
+        self._report(state, f"ready in {time.monotonic() - process.started:.1f} s{where}")
         return True
 
     def _reap(self, process: _Process) -> bool:
@@ -315,7 +317,12 @@ class Supervisor:
             process.child.send_signal(number)
 
     def _save(self) -> None:
-        self._folder.write_state(self._state)
+        """The file only tells others what runs: a full disk must not end what it tells of. `poll` tries again."""
+        try:
+            self._folder.write_state(self._state)
+            self._unsaved = False
+        except OSError:
+            self._unsaved = True
 
     def tail(self, name: str) -> str:
         """The last lines that a member logged, for a person."""

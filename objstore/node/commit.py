@@ -35,6 +35,8 @@ BATCH_BYTES_MAX = 32 * 1024 * 1024
 QUEUE_ENTRIES_MAX = 16384
 QUEUE_BYTES_MAX = 64 * 1024 * 1024
 
+SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # of the process or the machine: they pass
+
 Settled = Callable[[ObjstoreError | None], None]
 Plan = Callable[[], Sequence[Write]]
 
@@ -89,7 +91,9 @@ class GroupCommit:
         return entry.done
 
     def failed(self, error: OSError) -> ObjstoreError:
-        """What to answer after an OSError of a write; ends the node unless the disk is merely full."""
+        """What to answer after an OSError of a write; ends the node unless the disk is not to blame, or merely full."""
+        if error.errno in SHORTAGES:
+            return shortage(error)
         if error.errno == errno.ENOSPC:
             return InsufficientStorage(f"The disk of this node is full ({error}); free space or add nodes.")
         self._fail_for_good(Fatal(f"The disk of this node failed ({error}); the node stops. Check or replace it."))
@@ -174,6 +178,10 @@ class GroupCommit:
             _settle(self._batch.popleft(), error)
         while self._queue:
             _settle(self._queue.popleft(), error)
+
+
+def shortage(error: OSError) -> Overloaded:
+    return Overloaded(f"This node is short of open files or memory ({error.strerror}); retry, or raise its limits.")
 
 
 def _settle(entry: _Entry, error: ObjstoreError | None) -> None:

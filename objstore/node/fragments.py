@@ -23,7 +23,7 @@ from objstore.model.manifest import FragmentId
 from objstore.node import index
 from objstore.node.budget import PayloadBudget
 from objstore.node.claims import Claim, Claims
-from objstore.node.commit import GroupCommit
+from objstore.node.commit import SHORTAGES, GroupCommit, shortage
 from objstore.node.index import FRAGMENT_BYTES, Held
 from objstore.node.space import Space
 from objstore.node.stored import READ_BYTES, check_stored
@@ -179,13 +179,13 @@ class FragmentStore:
 
     async def write(self, extent: Extent, data: Buffer, offset: int, check: Callable[[], None]) -> None:
         """Verify with `check`, then write into the extent; off the loop when it is large."""
-        file = self._volumes.file(extent.volume)
-
-        def job() -> None:
-            check()
-            file.pwrite(data, extent.offset + offset)
-
         try:
+            file = self._volumes.file(extent.volume)
+
+            def job() -> None:
+                check()
+                file.pwrite(data, extent.offset + offset)
+
             await on_disk(len(data), job)
         except OSError as error:
             raise self._commits.failed(error) from error
@@ -243,6 +243,8 @@ class FragmentStore:
             file = self._volumes.file(held.extent.volume)
             data = await on_disk(length, lambda: file.pread(length, held.extent.offset + offset))
         except OSError as error:
+            if error.errno in SHORTAGES:
+                raise shortage(error) from error
             raise Corrupt(f"{_name(fragment)} cannot be read from the disk: {error}") from error
         if len(data) != length:
             raise Corrupt(f"{_name(fragment)} is cut short on the disk: {len(data)} of {length} bytes were read")
@@ -255,7 +257,11 @@ class FragmentStore:
             await asyncio.get_running_loop().run_in_executor(
                 None, lambda: check_stored(file, held.extent, held.header_length, fragment, self._cluster_id)
             )
-        except (OSError, Corrupt) as error:
+        except OSError as error:
+            if error.errno in SHORTAGES:
+                raise shortage(error) from error
+            return f"it cannot be read: {error}"
+        except Corrupt as error:
             return str(error)
         return None
 

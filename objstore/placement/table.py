@@ -15,8 +15,9 @@ flow) does.
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import xxhash
 
@@ -112,70 +113,70 @@ class _Adapting:
         self.rows = [[_VACANT if node is None else node for node in row] for row in previous]
         self._shares = shares
         self._draw = draws(seed)
-        self._counts = [0] * len(shares.fair)
-        for row in self.rows:
+        self._nodes = range(len(shares.fair))
+        self._places: list[dict[int, None]] = [{} for _ in self._nodes]  # per node: its rows, as an ordered set
+        for p, row in enumerate(self.rows):
             for node in row:
                 if node != _VACANT:
-                    self._counts[node] += 1
+                    self._places[node][p] = None
         sizes = [shares.zone_of.count(zone) for zone in range(len(shares.zone_limits))]
         self._limited = [limit < size for limit, size in zip(shares.zone_limits, sizes, strict=True)]
         self._vacate_crowded_zones()
-        self._targets = targets(shares, self._counts)
+        self._targets = targets(shares, [len(places) for places in self._places])
 
     def _vacate_crowded_zones(self) -> None:
         """Where a zone limit has fallen: the fullest nodes of the zone leave the row."""
-        zone_of = self._shares.zone_of
+        zone_of, fair = self._shares.zone_of, self._shares.fair
         for zone, limit in enumerate(self._shares.zone_limits):
             if not self._limited[zone]:
                 continue
-            for row in self.rows:
+            for p, row in enumerate(self.rows):
                 crowd = [node for node in row if node != _VACANT and zone_of[node] == zone]
-                crowd.sort(key=lambda node: (self._shares.fair[node] - self._counts[node], node))
-                for node in crowd[: max(0, len(crowd) - limit)]:
-                    row[row.index(node)] = _VACANT
-                    self._counts[node] -= 1
+                if len(crowd) > limit:
+                    crowd.sort(key=lambda node: (fair[node] - len(self._places[node]), node))
+                    for node in crowd[: len(crowd) - limit]:
+                        row[row.index(node)] = _VACANT
+                        del self._places[node][p]
 
     def _lacks(self, node: int) -> int:
-        return self._targets[node] - self._counts[node]
+        return self._targets[node] - len(self._places[node])
 
-    def _fits(self, row: Sequence[int], leaving: int, coming: int) -> bool:
-        if coming in row:
-            return False
+    def _admits(self, row: Sequence[int], leaving: int, zone: int) -> bool:
+        """May a node of this zone replace `leaving`, as far as zones go?"""
         zone_of = self._shares.zone_of
-        zone = zone_of[coming]
         if not self._limited[zone] or (leaving != _VACANT and zone_of[leaving] == zone):
             return True
-        return self._has_room(row, zone)
+        return _in_zone(row, zone_of, zone) < self._shares.zone_limits[zone]
 
-    def _has_room(self, row: Sequence[int], zone: int) -> bool:
-        return _in_zone(row, self._shares.zone_of, zone) < self._shares.zone_limits[zone]
+    def _fits(self, row: Sequence[int], leaving: int, coming: int) -> bool:
+        return coming not in row and self._admits(row, leaving, self._shares.zone_of[coming])
 
-    def _replace(self, row: list[int], leaving: int, coming: int) -> None:
+    def _replace(self, p: int, leaving: int, coming: int) -> None:
+        row = self.rows[p]
         row[row.index(leaving)] = coming
-        self._counts[coming] += 1
+        self._places[coming][p] = None
         if leaving != _VACANT:
-            self._counts[leaving] -= 1
+            del self._places[leaving][p]
 
     def fill_vacancies(self) -> None:
         """Each goes to the node that lacks most among those that fit; if none lacks any, to the least overfull."""
-        heap = [(-self._lacks(n), next(self._draw), n) for n in range(len(self._counts)) if self._lacks(n) > 0]
+        heap = [(-self._lacks(n), next(self._draw), n) for n in self._nodes if self._lacks(n) > 0]
         heapq.heapify(heap)
         vacant = [p for p, row in enumerate(self.rows) for node in row if node == _VACANT]
         shuffle(vacant, self._draw)
         for p in vacant:
-            row = self.rows[p]
             refused = []
-            taker: int | None = None
-            while heap and taker is None:
+            taker = _VACANT
+            while heap and taker == _VACANT:
                 entry = heapq.heappop(heap)
-                if self._fits(row, _VACANT, entry[2]):
+                if self._fits(self.rows[p], _VACANT, entry[2]):
                     taker = entry[2]
                 else:
                     refused.append(entry)
-            if taker is None:
-                fitting = (n for n in range(len(self._counts)) if self._fits(row, _VACANT, n))
+            if taker == _VACANT:
+                fitting = (n for n in self._nodes if self._fits(self.rows[p], _VACANT, n))
                 taker = max(fitting, key=lambda n: (self._lacks(n), -n))
-            self._replace(row, _VACANT, taker)
+            self._replace(p, _VACANT, taker)
             for entry in refused:
                 heapq.heappush(heap, entry)
             if self._lacks(taker) > 0:
@@ -183,76 +184,68 @@ class _Adapting:
 
     def move_directly(self) -> None:
         """Nodes that have too many give to those that lack some, taking turns, so that a newcomer reads from all."""
-        places: dict[int, list[int]] = {n: [] for n in range(len(self._counts)) if self._lacks(n) < 0}
-        for p, row in enumerate(self.rows):
-            for node in row:
-                if node in places:
-                    places[node].append(p)
-        for rows in places.values():
-            shuffle(rows, self._draw)
-        takers = sorted((n for n in range(len(self._counts)) if self._lacks(n) > 0), key=lambda n: (-self._lacks(n), n))
+        offers = {n: list(self._places[n]) for n in self._nodes if self._lacks(n) < 0}
+        for offered in offers.values():
+            shuffle(offered, self._draw)  # rows that follow each other would tie one newcomer to the next
+        takers = sorted((n for n in self._nodes if self._lacks(n) > 0), key=lambda n: (-self._lacks(n), n))
         for taker in takers:
-            turns = deque((giver, self._gifts(rows, giver, taker)) for giver, rows in places.items())
+            turns = deque((giver, self._gifts(offered, giver, taker)) for giver, offered in offers.items())
             while turns and self._lacks(taker) > 0:
                 giver, gifts = turns.popleft()
-                gift = next(gifts, None) if self._lacks(giver) < 0 else None
-                if gift is not None:
-                    self._replace(gift, giver, taker)
+                p = next(gifts, None) if self._lacks(giver) < 0 else None
+                if p is not None:
+                    self._replace(p, giver, taker)
                     turns.append((giver, gifts))
 
-    def _gifts(self, places: Sequence[int], giver: int, taker: int) -> Iterator[list[int]]:
+    def _gifts(self, offered: Sequence[int], giver: int, taker: int) -> Iterator[int]:
         """Rows in which the taker may replace the giver. Within a limited zone, first those that are full of it:
         there nobody from outside the zone could give instead."""
         zone = self._shares.zone_of[taker]
+        first: Iterable[int] = ()
         if self._limited[zone] and self._shares.zone_of[giver] == zone:
-            full = [p for p in places if not self._has_room(self.rows[p], zone)]
-            places = [*full, *places]
-        for p in places:
-            row = self.rows[p]
-            if giver in row and self._fits(row, giver, taker):
-                yield row
+            first = (p for p in offered if not self._admits(self.rows[p], _VACANT, zone))
+        for p in itertools.chain(first, offered):
+            if p in self._places[giver] and self._fits(self.rows[p], giver, taker):
+                yield p
 
     def move_by_chains(self) -> None:
         """For what is left: giver to a, a to b, ... to a taker, each in another row. Ends when no chain helps."""
-        stuck: set[int] = set()
-        while True:
-            givers = [n for n in range(len(self._counts)) if self._lacks(n) < 0 and n not in stuck]
-            if not givers:
-                return
-            chain = self._chain(givers[0])
-            # From its far end, so that each node has room before it receives. A link can be spoiled by another one
-            # in the same row; what was done until then is valid, and the giver is not tried again.
-            done = bool(chain) and all(self._link(p, leaving, coming) for p, leaving, coming in reversed(chain))
-            if not done:
-                stuck.add(givers[0])
+        for giver in self._nodes:
+            while self._lacks(giver) < 0:
+                chain = self._chain(giver)
+                # From its far end, so that each node has room before it receives. A link can be spoiled by another
+                # one in the same row; what was done until then is valid, and this giver is left as it is.
+                if not chain or not all(self._link(*link) for link in reversed(chain)):
+                    break
 
     def _link(self, p: int, leaving: int, coming: int) -> bool:
-        row = self.rows[p]
-        if leaving not in row or not self._fits(row, leaving, coming):
+        if p not in self._places[leaving] or not self._fits(self.rows[p], leaving, coming):
             return False
-        self._replace(row, leaving, coming)
+        self._replace(p, leaving, coming)
         return True
 
     def _chain(self, giver: int) -> list[tuple[int, int, int]]:
         """A shortest chain of (row, leaving, coming) from the giver to a node that lacks some; [] if there is none."""
-        places: list[list[int]] = [[] for _ in self._counts]
-        for p, row in enumerate(self.rows):
-            for node in row:
-                places[node].append(p)
         came: dict[int, tuple[int, int, int]] = {}
-        unseen = [n for n in range(len(self._counts)) if n != giver]
+        unseen: dict[int, list[int]] = {}  # by zone, because a row admits or refuses zones as a whole
+        for n in self._nodes:
+            if n != giver:
+                unseen.setdefault(self._shares.zone_of[n], []).append(n)
         queue = deque([giver])
         while queue and unseen:
             leaving = queue.popleft()
-            for p in places[leaving]:
-                reached = [n for n in unseen if self._fits(self.rows[p], leaving, n)]
-                for coming in reached:
-                    came[coming] = (p, leaving, coming)
-                    if self._lacks(coming) > 0:
-                        return _trace(came, giver, coming)
-                if reached:
-                    queue.extend(reached)
-                    unseen = [n for n in unseen if n not in came]
+            for p in self._places[leaving]:
+                row = self.rows[p]
+                for zone in [zone for zone in unseen if self._admits(row, leaving, zone)]:
+                    for coming in unseen[zone]:
+                        if coming not in row:
+                            came[coming] = (p, leaving, coming)
+                            queue.append(coming)
+                            if self._lacks(coming) > 0:
+                                return _trace(came, giver, coming)
+                    unseen[zone] = [n for n in unseen[zone] if n not in came]
+                    if not unseen[zone]:
+                        del unseen[zone]
         return []
 
 

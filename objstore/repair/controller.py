@@ -69,10 +69,22 @@ def room_for_out(cluster_map: ClusterMap) -> int:
     return max(0, len(cluster_map.nodes) - min(code.shards, code.replicas))
 
 
-def waiting_for(cluster_map: ClusterMap, health: Mapping[NodeId, Health]) -> tuple[NodeId, ...]:
-    """Members that do not answer but are not given up yet: their share may come back by itself."""
-    members = (member.id for member in cluster_map.nodes)
-    return tuple(node for node in members if _status(health, node) in (Status.LATE, Status.DOWN))
+def waiting_for(
+    cluster_map: ClusterMap, health: Mapping[NodeId, Health], unanswered_s: Mapping[NodeId, float], out_after_s: float
+) -> dict[NodeId, float]:
+    """Members that do not answer but are not given up yet, and for how many more seconds.
+
+    unanswered_s: for how long each member that does not answer us has not. One may still have its lease: then it
+    is never declared out, but its shards are rebuilt elsewhere all the same.
+    """
+    left: dict[NodeId, float] = {}
+    for member in cluster_map.nodes:
+        found = health.get(member.id)
+        if member.id in unanswered_s and found is not None and found.status is not Status.OUT:
+            absent_s = max(found.absent_s, unanswered_s[member.id])
+            if absent_s < out_after_s or found.status is not Status.UP:
+                left[member.id] = max(0.0, out_after_s - absent_s)
+    return left
 
 
 def _status(health: Mapping[NodeId, Health], node: NodeId) -> Status | None:

@@ -91,7 +91,8 @@ class Dispatcher:
         self._settings = settings
         self._on_stored = on_stored
         self._silent: frozenset[NodeId] = frozenset()
-        self._seen: tuple[int, frozenset[NodeId]] | None = None
+        self._late: frozenset[NodeId] = frozenset()
+        self._seen: tuple[object, ...] | None = None
         self._parked: dict[bytes, Parked] = {}
         self._running: dict[bytes, Job] = {}
         self._trims: dict[bytes, None] = {}
@@ -99,9 +100,9 @@ class Dispatcher:
 
     # --- what is told and asked ---
 
-    def set_silent(self, nodes: Collection[NodeId]) -> None:
-        """Members that do not answer but are not given up: their shards wait for them."""
-        self._silent = frozenset(nodes)
+    def set_silent(self, nodes: Collection[NodeId], late: Collection[NodeId]) -> None:
+        """Members that do not answer but are not given up, and those of them that are not even down."""
+        self._silent, self._late = frozenset(nodes), frozenset(late)
 
     @property
     def in_work(self) -> int:
@@ -124,7 +125,7 @@ class Dispatcher:
 
     async def _look_again(self) -> None:
         """Bring back what was parked when nodes or layout have changed, and failures whose pause is over."""
-        seen = (self._inventory.generation, self._silent)
+        seen = (self._inventory.generation, self._silent, self._late)
         if seen != self._seen:
             self._seen = seen
             parked, self._parked = self._parked, {}
@@ -170,7 +171,7 @@ class Dispatcher:
             self._push(segment)
 
     def _plan(self, segment: bytes) -> tuple[SegmentPlan, Job] | None:
-        view = self._inventory.view(segment, self._silent)
+        view = self._inventory.view(segment, self._silent, self._late)
         blob = self._inventory.blob(segment)
         if view is None or blob is None:
             return None

@@ -1,7 +1,8 @@
 """Deleting fragments that nothing needs any more. The only place that deletes data, and only on proof (INV-7).
 
     retired   a register says "no longer mine" since longer than the delay. A linearizable read confirms that this
-              is chosen; then the fragments go on every node, and last the entry in the register.
+              is chosen; then the fragments go on every node, and last the entry in the register. A node that is out
+              is not waited for (the entries would pile up); what it brings back are orphans.
     parts     of an upload that was completed without them, or aborted: the upload's register is the proof.
     orphans   fragments that no register was ever seen to name, old enough that no upload can still be under way:
               first the key's register declares the blob dead, so that a late commit is refused; then they go.
@@ -47,8 +48,8 @@ DELETE_TIMEOUT_S = 10.0
 FRAGMENTS_PER_CALL = 4096
 WIDTH = 8
 PER_ROUND = 512  # registers or orphans in one round
-ORPHAN_ROUND_S = 600.0
 HOUR_S = 3600.0
+RETIRED_MAX = 256  # a register that names more lets go of what is deleted on some nodes; the rest become orphans
 
 
 class Registers(Protocol):
@@ -119,7 +120,7 @@ class Garbage:
         now = self._clock.monotonic()
         if self._orphans_at is None:
             self._orphans_at = now  # a new leader has other things to do first
-        elif now - self._orphans_at >= ORPHAN_ROUND_S:
+        elif now - self._orphans_at >= self._settings.orphan_round_s:
             self._orphans_at = now
             await self._collect_orphans(may_act)
 
@@ -130,8 +131,11 @@ class Garbage:
         state = decode(body, KeyState) if body else KeyState()
         kept = {blob.id for version in state.versions for blob in version.blobs}
         gone: dict[BlobId, None] = {}
+        crowded = len(state.retired) > RETIRED_MAX
         for retired in state.retired:
-            if retired.at_ms <= horizon and retired.blob.id not in kept and await self._delete(retired.blob):
+            if retired.at_ms > horizon or retired.blob.id in kept:
+                continue
+            if await self._delete(retired.blob) or (crowded and self._gone_from.get(retired.blob.id)):
                 gone[retired.blob.id] = None
         if gone:
             await self._registers.change(key, _without_retired(gone))
@@ -227,14 +231,15 @@ class Garbage:
     # --- deleting ---
 
     async def _delete(self, ref: BlobRef) -> bool:
-        """True once every member has confirmed that it holds nothing of the blob."""
+        """True once every member that is not out has confirmed that it holds nothing of the blob."""
         segments = (ref.id + number.to_bytes(4, "big") for number in range(ref.segments))
         return await self._delete_fragments(ref.id, (_fragments(s, range(ref.k + ref.m)) for s in segments))
 
     async def _delete_fragments(self, blob: BlobId, segments: Iterable[list[bytes]]) -> bool:
         confirmed = self._gone_from.setdefault(blob, {})
-        members = self._inventory.topology.node_ids
-        asked = [node for node in members if node not in confirmed and self._calls.is_up(node)]
+        topology = self._inventory.topology
+        members = [node for node in topology.node_ids if node not in topology.map.newest.out]
+        asked = [node for node in topology.node_ids if node not in confirmed and self._calls.is_up(node)]
         if not asked:
             return all(node in confirmed for node in members)
         by_partition: dict[int, list[bytes]] = {}

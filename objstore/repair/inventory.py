@@ -82,6 +82,7 @@ class Inventory:
         self._verdicts: dict[bytes, tuple[int, bool]] = {}  # object -> (level, in debt)
         self._parts_in_debt: dict[bytes, None] = {}
         self._homes: dict[int, _Home] = {}
+        self._sweep: Iterator[BlobRef] | None = None  # blobs whose segments are still to be marked
         self._marked_segments: dict[bytes, None] = {}
         self._marked_keys: dict[bytes, None] = {}
 
@@ -97,8 +98,7 @@ class Inventory:
         self._live = alive
         self._homes.clear()
         self.generation += 1
-        for segment in self._all_segments():
-            self._marked_segments[segment] = None
+        self._sweep = iter(list(self._blobs.values()))
 
     def set_fragments(self, node: NodeId, partition: int, listing: bytes) -> None:
         """All fragments of a data partition on a node: 21 bytes each, in order."""
@@ -214,18 +214,28 @@ class Inventory:
 
     @property
     def is_judged(self) -> bool:
-        return not self._marked_segments and not self._marked_keys
+        return self._sweep is None and not self._marked_segments and not self._marked_keys
 
     def judge(self, steps: int) -> None:
         """Work off up to `steps` marks: segments first, then the objects they belong to."""
-        while self._marked_segments and steps > 0:
+        while steps > 0 and self._mark_more():
             segment, _ = self._marked_segments.popitem()
             self._judge_segment(segment)
             steps -= 1
-        while self._marked_keys and not self._marked_segments and steps > 0:
+        while steps > 0 and self._marked_keys:
             key, _ = self._marked_keys.popitem()
             self._judge_key(key)
             steps -= 1
+
+    def _mark_more(self) -> bool:
+        """False when no segment is left to judge."""
+        while self._sweep is not None and not self._marked_segments:
+            ref = next(self._sweep, None)
+            if ref is None:
+                self._sweep = None
+            else:
+                self._marked_segments.update(dict.fromkeys(_segments(ref)))
+        return bool(self._marked_segments)
 
     def _judge_segment(self, segment: bytes) -> None:
         ref = self._blobs.get(BlobId(segment[:16]))
@@ -351,20 +361,21 @@ class Inventory:
         """Every known copy, also on nodes that do not answer now."""
         return [(copy // _NODES, self._nodes[copy % _NODES]) for copy in self._copies.get(segment, ())]
 
-    def view(self, segment: bytes, silent: Collection[NodeId]) -> SegmentView | None:
+    def view(self, segment: bytes, silent: Collection[NodeId], late: Collection[NodeId]) -> SegmentView | None:
         """What the planner needs to know of a segment. None when nothing refers to it any more."""
         ref = self.blob(segment)
         if ref is None:
             return None
         holders: dict[int, list[NodeId]] = {}
-        with_silent: list[int] = []
+        with_silent: dict[int, NodeId] = {}
         for shard, node in self.shards_listed(segment):
             if node in self._live:
                 holders.setdefault(shard, []).append(node)
             elif node in silent:
-                with_silent.append(shard)
+                with_silent[shard] = node
         owners = self._home(self.partition_of(segment)).owners[: ref.k + ref.m]
-        return SegmentView(ref.k, owners, holders, self._live.keys(), silent, with_silent)
+        out = self.topology.map.newest.out
+        return SegmentView(ref.k, owners, holders, self._live.keys(), silent, late, with_silent, out)
 
     def _live_copies(self, segment: bytes) -> Sequence[Copy]:
         copies = (Copy(copy // _NODES, copy % _NODES) for copy in self._copies.get(segment, ()))
@@ -378,10 +389,6 @@ class Inventory:
             live = all(owner in self._live for owner in owners)
             home = self._homes[partition] = _Home(owners, perfect, live)
         return home
-
-    def _all_segments(self) -> Iterator[bytes]:
-        for ref in self._blobs.values():
-            yield from _segments(ref)
 
 
 def _segments(ref: BlobRef) -> Iterator[bytes]:

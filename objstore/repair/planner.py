@@ -8,7 +8,8 @@ Rules, first to last:
 - a shard held elsewhere than at its live home is copied home;
 - a second copy goes (trim) only when home has its own, and only if no other shard depends on home alone.
 
-Shards on a silent node that is not given up yet are not missing work: they wait, unless nothing more may be lost.
+Shards on a silent node that is not given up yet are not missing work: they wait. When nothing more may be lost they
+wait only for a node that has just stopped answering (a restart must not set off a rebuild).
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ class SegmentView(NamedTuple):
     home: Sequence[NodeId]  # by shard: where it belongs in the newest view
     holders: Mapping[int, Sequence[NodeId]]  # by shard: answering nodes that hold it
     live: Collection[NodeId]  # answering members
-    silent: Collection[NodeId]  # members that do not answer but are not given up yet
-    held_by_silent: Collection[int]  # shards that a silent node was last seen with
+    silent: Collection[NodeId] = ()  # members that do not answer but are not given up yet
+    late: Collection[NodeId] = ()  # those of them that have only just stopped answering
+    held_by_silent: Mapping[int, NodeId] = {}  # shards that a silent node was last seen with
+    returning: Collection[NodeId] = ()  # declared out, yet answering: soon owners again, so nothing is trimmed there
 
 
 class Placed(NamedTuple):
@@ -67,7 +70,7 @@ def plan_segment(view: SegmentView, handoff: Callable[[], Sequence[NodeId]]) -> 
     trim = tuple(_trims(view))
     readable = len(view.home) - len(missing)
     if missing and readable < view.k:
-        waiting = sum(_waits(view, shard) for shard in missing)
+        waiting = sum(_waits(view, shard, urgent=False) for shard in missing)
         return SegmentPlan((), move, trim, waiting, 0, hopeless=True)
     urgent = readable == view.k
     waiting = 0
@@ -76,7 +79,7 @@ def plan_segment(view: SegmentView, handoff: Callable[[], Sequence[NodeId]]) -> 
     taken = {node for nodes in view.holders.values() for node in nodes}
     leaving = {moved.source for moved in move} | {trimmed.extra for trimmed in trim}
     for shard in missing:
-        if not urgent and _waits(view, shard):
+        if _waits(view, shard, urgent=urgent):
             waiting += 1
             continue
         target = _place(view, shard, taken, leaving, handoff)
@@ -90,8 +93,10 @@ def plan_segment(view: SegmentView, handoff: Callable[[], Sequence[NodeId]]) -> 
     return SegmentPlan(tuple(rebuild), move, trim, waiting, blocked)
 
 
-def _waits(view: SegmentView, shard: int) -> bool:
-    return view.home[shard] in view.silent or shard in view.held_by_silent
+def _waits(view: SegmentView, shard: int, *, urgent: bool) -> bool:
+    home = view.home[shard]
+    node = home if home in view.silent else view.held_by_silent.get(shard)
+    return node is not None and (not urgent or node in view.late)
 
 
 def _moves(view: SegmentView) -> list[Moved]:
@@ -111,7 +116,8 @@ def _trims(view: SegmentView) -> list[Trimmed]:
             continue
         crowded = any(other != shard and tuple(held) == (home,) for other, held in view.holders.items())
         if not crowded:
-            trims.extend(Trimmed(shard, home, node) for node in nodes if node != home)
+            extra = (node for node in nodes if node != home and node not in view.returning)
+            trims.extend(Trimmed(shard, home, node) for node in extra)
     return trims
 
 

@@ -28,4 +28,5 @@ class RepairSettings:
     # deletion
     garbage_delay_s: float = 60.0  # from the moment a blob is retired to the deletion of its fragments
     orphan_age_s: float = 86_400.0  # fragments that nothing ever referred to
+    orphan_round_s: float = 600.0  # between two looks for them
     deletions_per_hour: int = 1_000_000  # fragments; a circuit breaker, not a pace

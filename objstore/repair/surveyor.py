@@ -41,7 +41,7 @@ WIDTH = 16  # calls in flight
 BUSY_S = 5.0  # how often a partition that never rests is read
 SETTLED_MS = 2000  # a younger write may still be on its way to some replicas
 LIST_LIMIT = 8192
-JUDGED_AT_ONCE = 400  # between two turns of the event loop: about 2 ms
+JUDGED_AT_ONCE = 200  # between two turns of the event loop: a few ms
 SPARSE = 4  # up to so many changed registers are read one by one instead of by a scan
 
 

@@ -90,6 +90,7 @@ class Term:
             down_after_s=settings.down_after_s, out_after_s=settings.out_after_s, steady_s=settings.steady_s
         )
         self._health: Mapping[NodeId, Health] = {}
+        self._silent_since: dict[NodeId, float] = {}  # members that do not answer the survey
         self._budget = Budget(clock, settings.bandwidth)
         self._surveyor = Surveyor(office.peers, clock, cluster_map.code)
         self._inventory = inventory = self._surveyor.inventory
@@ -181,7 +182,14 @@ class Term:
             known = before.get(node)
             if known is not None and _is_news(known.status, health.status):
                 self._note(f"node {_names(self._map, [node])} is {health.status.value}")
-        self._dispatcher.set_silent(waiting_for(self._map, self._health))
+
+    def _silent(self) -> dict[NodeId, float]:
+        """Members that may come back by themselves, and for how long that is waited for."""
+        now = self._clock.monotonic()
+        silent = [node.id for node in self._map.nodes if node.id not in self._surveyor.stats]
+        self._silent_since = {node: self._silent_since.get(node, now) for node in silent}
+        unanswered_s = {node: now - since for node, since in self._silent_since.items()}
+        return waiting_for(self._map, self._health, unanswered_s, self._settings.out_after_s)
 
     # --- the data ---
 
@@ -193,6 +201,9 @@ class Term:
                     await self._surveyor.look(topology)
                     self._looked_ms = self._clock.wall_ms()
                     self._looked.set()
+                    silent = self._silent()
+                    not_down_s = self._settings.out_after_s - self._settings.down_after_s
+                    self._dispatcher.set_silent(silent, [node for node, left in silent.items() if left > not_down_s])
                     await self._dispatcher.trim(self._may_act)
             except ObjstoreError as error:
                 log.warning("the survey was interrupted: %s", error)
@@ -271,8 +282,7 @@ class Term:
         failures = list(dispatcher.failures.values())
         failed = [failure for failure in failures if failure.attempts >= FAILED_AFTER]
         parked = dispatcher.parked()
-        silent = waiting_for(self._map, self._health)
-        left = [self._settings.out_after_s - self._health[node].absent_s for node in silent]
+        silent = self._silent()
         return Situation(
             code=self._map.code,
             members=len(self._map.nodes),
@@ -291,7 +301,7 @@ class Term:
             moving=_how_far(self._map),
             moving_held_up=self._held_up,
             silent=[_names(self._map, [node]) for node in silent],
-            rebuild_in_s=max(0.0, min(left)) if left else None,
+            rebuild_in_s=min(silent.values(), default=None),
             throttled=self._budget.holds_back,
             paused=dispatcher.paused,
             breaker_tripped=self._garbage.tripped,

@@ -70,9 +70,9 @@ class BlockingClient:
         except WireError as error:
             self.close()
             raise Unreachable(f"{self._address}: {error}") from error
-        [received] = events  # one call at a time: one answer
-        if not isinstance(received, ReplyReceived) or received.id != self._last_id:
-            self.close()
+        received = events[0]
+        if len(events) > 1 or not isinstance(received, ReplyReceived) or received.id != self._last_id:
+            self.close()  # one call at a time: there is one answer, to this call
             raise Unreachable(f"{self._address}: the answer cannot be used: {received}")
         if isinstance(received.reply, ErrorReply):
             raise CODES.get(received.reply.code, ObjstoreError)(received.reply.text)

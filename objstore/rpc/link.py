@@ -43,8 +43,7 @@ class Link(asyncio.BufferedProtocol):
         self.lost: str | None = None  # why the link is of no use any more
         self.transport: asyncio.Transport | None = None
         self.paused = False  # the transport holds more than WRITE_BUFFER_BYTES
-        self.queue: deque[tuple[list[Buffer], int, asyncio.Future[Any] | None]] = deque()
-        self.queue_bytes = 0
+        self.queue: deque[tuple[list[Buffer], asyncio.Future[Any] | None]] = deque()
         self._flush_due = False
 
     def received(self, event: Event) -> None:
@@ -61,9 +60,7 @@ class Link(asyncio.BufferedProtocol):
         """Send `frame` at the end of this turn of the loop, or later, unless `owner` is done by then."""
         if self.lost is not None:
             return
-        size = sum(map(len, frame))
-        self.queue.append((frame, size, owner))
-        self.queue_bytes += size
+        self.queue.append((frame, owner))
         if not self._flush_due:
             self._flush_due = True
             self.loop.call_soon(self.flush)
@@ -145,12 +142,11 @@ class Link(asyncio.BufferedProtocol):
         batch: list[Buffer] = []
         batched = 0
         while self.queue and not self.paused:
-            frame, size, owner = self.queue.popleft()
-            self.queue_bytes -= size
+            frame, owner = self.queue.popleft()
             if owner is not None and owner.done():
                 continue
             batch += frame
-            batched += size
+            batched += sum(map(len, frame))
             if batched >= _BATCH_BYTES:
                 _write_batch(write, batch)
                 batch, batched = [], 0
@@ -161,7 +157,6 @@ class Link(asyncio.BufferedProtocol):
         if self.lost is None:
             self.lost = reason
             self.queue.clear()
-            self.queue_bytes = 0
             self.on_lost(reason)
 
 

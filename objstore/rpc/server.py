@@ -1,9 +1,9 @@
 """The server side of RPC: accepts connections, runs the service's `handle` once per request, sends its answer.
 
-Each request is a task of its own, so replies leave in the order in which they are ready. A connection takes on at
-most `in_flight_max` requests and `bytes_max` bytes of payloads (of requests at work and of replies not yet sent);
-beyond that, or while its reader is slow, it is not read from: TCP tells the client to wait. A handler whose client has
-gone runs to its end, so that a service need not expect to be cut short; only `Server.close` cancels.
+Each request is a task of its own, so replies leave in the order in which they are ready. A connection has at most
+`in_flight_max` requests at work, and starts none while their payloads exceed `bytes_max` or while its reader is slow;
+meanwhile it is not read from, and TCP tells the client to wait. A handler whose client has gone runs to its end, so
+that a service need not expect to be cut short; only `Server.close` cancels.
 """
 
 from __future__ import annotations
@@ -180,9 +180,7 @@ class _ServerLink(Link):
 
     def _full(self) -> bool:
         return (
-            self._running + len(self.queue) >= self._shared.in_flight_max
-            or self._running_bytes + self.queue_bytes >= self._shared.bytes_max
-            or self.paused
+            self._running >= self._shared.in_flight_max or self._running_bytes >= self._shared.bytes_max or self.paused
         )
 
     def _pump(self) -> None:
@@ -210,13 +208,17 @@ class _ServerLink(Link):
             self.transport.pause_reading()
 
     async def _answer(self, number: int, event: RequestReceived) -> None:
+        name = type(event.request).__name__
         try:
             reply, payload = await self._shared.service.handle(event.request, event.payload)
             frame = self.connection.send_reply(event.id, reply, payload)
         except ObjstoreError as error:
             frame = self._error_frame(event.id, _code(error), str(error))
+        except asyncio.CancelledError:
+            if self._shared.closing:
+                raise
+            frame = self._error_frame(event.id, "Unavailable", f"{name} was cut short on the server; try again later")
         except Exception:
-            name = type(event.request).__name__
             logger.exception("a bug: %s failed", name)
             frame = self._error_frame(
                 event.id, "ObjstoreError", f"{name} failed by a bug; the log of the server says more"

@@ -27,6 +27,7 @@ from objstore.local.folder import Folder, MemberState, State
 from objstore.local.launch import Cluster, Options, ignore, launch
 from objstore.local.supervisor import Report
 from objstore.model.errors import DeadlineExceeded
+from objstore.testing.s3client import S3Client
 
 _TICK_S = 0.1
 
@@ -73,11 +74,17 @@ class LocalCluster:
         self._report = report
         self._folder = Folder(".")
         self._cluster: Cluster | None = None
+        self._clients: list[S3Client] = []
 
     # --- life ---
 
-    def start(self) -> LocalCluster:
-        """Returns once every process serves; raises StartFailed with the end of the log of the one that does not."""
+    def start(self, *names: str) -> LocalCluster:
+        """The cluster; or, given names, those of its members that have ended, with the data they had.
+
+        Returns once they serve; raises StartFailed with the end of the log of the one that does not."""
+        if names:
+            self._act("start", names)
+            return self
         assert self._cluster is None, "this cluster runs already"
         self._folder = Folder(self._kept or tempfile.mkdtemp(prefix="objstore-"))
         try:
@@ -92,6 +99,8 @@ class LocalCluster:
     def close(self, *, force: bool | None = None) -> None:
         """End all processes; in order if the folder is kept (or `force` is False), else at once."""
         cluster, self._cluster = self._cluster, None
+        for client in self._clients:
+            client.close()
         if cluster is not None:
             cluster.close(force=self._kept is None if force is None else force)
         self._discard()
@@ -143,6 +152,13 @@ class LocalCluster:
         self._running.supervisor.poll()
         return next(member for member in self._state.members if member.name == name)
 
+    def s3_client(self) -> S3Client:
+        """A small client without dependencies, closed with the cluster."""
+        state = self._state
+        client = S3Client(self.endpoint, state.access_key, state.secret_key, state.region)
+        self._clients.append(client)
+        return client
+
     def boto3_client(self, **more: Any) -> Any:
         """A boto3 S3 client for this cluster (needs boto3). `more`: further arguments of boto3.client."""
         import boto3
@@ -175,10 +191,6 @@ class LocalCluster:
 
     def resume(self, *names: str) -> None:
         self._act("resume", names)
-
-    def start_again(self, *names: str) -> None:
-        """With the data it had; returns when it serves."""
-        self._act("start", names)
 
     def restart(self, *names: str) -> None:
         """Stop if it runs, then start."""

@@ -43,12 +43,6 @@ def s3_client(s3_cluster: LocalCluster) -> Any:
 @pytest.fixture
 def s3_bucket(s3_cluster: LocalCluster) -> str:
     """A fresh, empty bucket of its own for each test."""
-    from objstore.testing.s3client import S3Client
-
-    env = s3_cluster.env
-    client = S3Client(
-        s3_cluster.endpoint, env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], env["AWS_DEFAULT_REGION"]
-    )
     name = f"test-{uuid.uuid4().hex[:20]}"
-    client.create_bucket(name)
+    s3_cluster.s3_client().create_bucket(name)
     return name

@@ -42,6 +42,12 @@ class S3Client:
         self._region = region
         self._timeout_s = timeout_s
         self._local = threading.local()
+        self._connections: list[http.client.HTTPConnection] = []
+
+    def close(self) -> None:
+        """Of all threads; each makes a new connection if it goes on."""
+        for connection in self._connections:
+            connection.close()
 
     def create_bucket(self, bucket: str) -> None:
         self._call("PUT", f"/{bucket}")
@@ -114,7 +120,8 @@ class S3Client:
         except (OSError, http.client.HTTPException):
             connection.close()  # the next request of this thread makes a new one
             raise
-        self._local.used = time.monotonic()
+        finally:
+            self._local.used = time.monotonic()
         if response.status >= 300:
             answer = response.read()
             code = _find(answer, "Code") or response.reason
@@ -123,12 +130,11 @@ class S3Client:
 
     def _connection(self) -> http.client.HTTPConnection:
         connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
-        if connection is not None and time.monotonic() - self._local.used < _IDLE_S:
-            return connection
-        if connection is not None:
-            connection.close()
-        connection = http.client.HTTPConnection(self._host, timeout=self._timeout_s)
-        self._local.connection, self._local.used = connection, time.monotonic()
+        if connection is None:
+            connection = self._local.connection = http.client.HTTPConnection(self._host, timeout=self._timeout_s)
+            self._connections.append(connection)
+        elif time.monotonic() - self._local.used > _IDLE_S:
+            connection.close()  # it connects again by itself
         return connection
 
     def _sign(self, method: str, target: str, arguments: str, body: bytes) -> dict[str, str]:

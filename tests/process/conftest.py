@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from objstore.testing.cluster import LocalCluster
-from objstore.testing.s3client import S3Client
 from tests.meta.source import ROOT
 
 
@@ -23,17 +22,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(150))
 
 
-def client_of(cluster: LocalCluster) -> S3Client:
-    env = cluster.env
-    return S3Client(cluster.endpoint, env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], env["AWS_DEFAULT_REGION"])
-
-
 @pytest.fixture
 def cluster() -> Iterator[LocalCluster]:
-    """A cluster for one test alone: to be damaged."""
+    """A cluster for one test alone: to be damaged for good."""
     with LocalCluster(8, "4+2", repairers=2) as running:
         running.wait_healthy(30)
         yield running
+
+
+@pytest.fixture(scope="session")
+def _shared() -> Iterator[LocalCluster]:
+    with LocalCluster(8, "4+2", out_after=600) as running:
+        yield running
+
+
+@pytest.fixture
+def shared(_shared: LocalCluster) -> LocalCluster:
+    """One cluster for all tests that leave every process running; healthy at the start of each."""
+    _shared.wait_healthy(60)
+    return _shared
 
 
 def program(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import shake_128
@@ -12,10 +13,11 @@ import pytest
 from botocore.config import Config
 
 from objstore.admin.status import Status
+from objstore.local.folder import Folder
+from objstore.local.supervisor import StartFailed
 from objstore.testing import tree
 from objstore.testing.cluster import LocalCluster
 from objstore.testing.traffic import Traffic
-from tests.process.conftest import client_of
 
 SIZES = (0, 1, 1000, 32 * 1024, 40_000, 300_000, 2_000_000)
 
@@ -65,7 +67,7 @@ def test_200_objects_survive_the_kill_of_two_nodes_under_load_and_are_whole_agai
 
 
 def test_a_killed_node_is_rebuilt_on_the_others(cluster: LocalCluster) -> None:
-    client = client_of(cluster)
+    client = cluster.s3_client()
     client.create_bucket("bkt")
     for number in range(40):
         client.put("bkt", f"k{number}", body(number + 1))
@@ -82,7 +84,7 @@ def test_a_killed_node_is_rebuilt_on_the_others(cluster: LocalCluster) -> None:
 
 
 def test_when_the_repairer_at_work_is_killed_the_other_goes_on(cluster: LocalCluster) -> None:
-    client = client_of(cluster)
+    client = cluster.s3_client()
     client.create_bucket("bkt")
     for number in range(60):
         client.put("bkt", f"k{number}", shake_128(bytes((number,))).digest(1_500_000))
@@ -99,7 +101,7 @@ def test_when_the_repairer_at_work_is_killed_the_other_goes_on(cluster: LocalClu
 
 def test_after_kill_9_of_everything_the_same_folder_gives_all_back(tmp_path: Path) -> None:
     with LocalCluster(8, "4+2", folder=tmp_path) as cluster:
-        client = client_of(cluster)
+        client = cluster.s3_client()
         client.create_bucket("bkt")
         for number in range(50):
             client.put("bkt", f"k{number}", body(number))
@@ -107,65 +109,64 @@ def test_after_kill_9_of_everything_the_same_folder_gives_all_back(tmp_path: Pat
         cluster.close(force=True)
     with LocalCluster(folder=tmp_path) as cluster:
         assert cluster.env["AWS_SECRET_ACCESS_KEY"] == env["AWS_SECRET_ACCESS_KEY"]
-        client = client_of(cluster)
+        client = cluster.s3_client()
         assert sorted(client.keys("bkt")) == sorted(f"k{number}" for number in range(50))
         for number in range(50):
             assert client.get("bkt", f"k{number}") == body(number)
         cluster.wait_healthy(60)
 
 
-def test_reads_and_writes_go_on_without_the_coordinator(cluster: LocalCluster) -> None:
-    client = client_of(cluster)
-    client.create_bucket("bkt")
-    client.put("bkt", "before", b"1" * 100_000)
-    cluster.kill("c1")
-    client.put("bkt", "meanwhile", b"2" * 100_000)
-    assert client.get("bkt", "before") == b"1" * 100_000
-    assert client.get("bkt", "meanwhile") == b"2" * 100_000
-    status = cluster.status()
+def test_reads_and_writes_go_on_without_the_coordinator(shared: LocalCluster) -> None:
+    client = shared.s3_client()
+    client.create_bucket("alone")
+    client.put("alone", "before", b"1" * 100_000)
+    shared.kill("c1")
+    client.put("alone", "meanwhile", b"2" * 100_000)
+    assert client.get("alone", "before") == b"1" * 100_000
+    assert client.get("alone", "meanwhile") == b"2" * 100_000
+    status = shared.status()
     assert (status.verdict, status.can_lose) == ("UNKNOWN", None)
     assert [reason.code for reason in status.reasons] == ["COORDINATOR_DOWN"]
-    cluster.restart("c1")
-    cluster.wait_healthy(60)
+    shared.restart("c1")
+    shared.wait_healthy(60)  # so it was not the end of the coordinator's data
 
 
-def test_a_hanging_node_fails_no_request(cluster: LocalCluster) -> None:
-    client = client_of(cluster)
-    client.create_bucket("bkt")
-    with Traffic(client, "bkt") as traffic:
-        cluster.pause("n6")
-        cluster.wait(lambda status: {"NODE_LATE", "NODE_DOWN"} & {r.code for r in status.reasons} != set(), 10, "late")
+def test_a_hanging_node_fails_no_request(shared: LocalCluster) -> None:
+    client = shared.s3_client()
+    client.create_bucket("hanging")
+    with Traffic(client, "hanging") as traffic:
+        shared.pause("n6")
+        shared.wait(lambda status: {"NODE_LATE", "NODE_DOWN"} & {r.code for r in status.reasons} != set(), 10, "late")
         before = traffic.requests
-        cluster.wait(lambda status: traffic.requests > before + 20, 60, "serving requests")
-        cluster.resume("n6")
+        shared.wait(lambda status: traffic.requests > before + 20, 60, "serving requests")
+        shared.resume("n6")
     traffic.read_all_again()
     assert (traffic.failed, traffic.wrong) == (0, 0), traffic.errors
-    cluster.wait_healthy(60)
 
 
-def test_a_flipped_bit_is_never_served(cluster: LocalCluster) -> None:
-    client = client_of(cluster)
-    client.create_bucket("bkt")
+def test_a_flipped_bit_is_never_served(shared: LocalCluster) -> None:
+    client = shared.s3_client()
+    client.create_bucket("flipped")
     file = tree.TestFile("k", 3_000_000)
-    client.put("bkt", "k", tree.content(file))
+    client.put("flipped", "k", tree.content(file))
     for shard in (0, 3):
-        cluster.corrupt("bkt", "k", shard)
-    assert client.get("bkt", "k") == tree.content(file)
+        shared.corrupt("flipped", "k", shard)
+    assert client.get("flipped", "k") == tree.content(file)
 
 
-def test_the_status_tells_the_truth_the_moment_a_node_dies(cluster: LocalCluster) -> None:
-    assert cluster.status().verdict == "HEALTHY"
-    cluster.kill("n3")
-    status = cluster.status()  # long before any lease has ended
+def test_the_status_tells_the_truth_the_moment_a_node_dies(shared: LocalCluster) -> None:
+    assert shared.status().verdict == "HEALTHY"
+    shared.kill("n3")
+    status = shared.status()  # long before any lease has ended
     node = status.node("n3")
     assert node is not None and node.state == "down"
     assert status.verdict == "DEGRADED" and status.can_lose == 1
     assert [reason.code for reason in status.reasons if "n3" in reason.text] == ["NODE_DOWN"]
+    shared.start("n3")
 
 
-@pytest.mark.parametrize("gateways", [2])
-def test_two_gateways_show_the_same(gateways: int) -> None:
-    with LocalCluster(6, "4+2", gateways=gateways) as cluster:
+def test_two_gateways_show_the_same() -> None:
+    with LocalCluster(6, "4+2", gateways=2) as cluster:
         one, other = (cluster.boto3_client(endpoint_url=url) for url in cluster.endpoints)
         one.create_bucket(Bucket="bkt")
         for number in range(20):
@@ -173,3 +174,14 @@ def test_two_gateways_show_the_same(gateways: int) -> None:
             assert other.get_object(Bucket="bkt", Key="k")["Body"].read() == body(number)
         one.close()
         other.close()
+
+
+def test_a_process_that_cannot_start_says_why_and_nothing_is_left(tmp_path: Path) -> None:
+    cluster = LocalCluster(folder=tmp_path, environment={"OBJSTORE_CLUSTER__CODEC": "abacus"})
+    with pytest.raises(StartFailed, match="c1 ended with exit code 2 before it was ready") as failure:
+        cluster.start()
+    assert "abacus" in str(failure.value)
+    assert Folder(tmp_path).read_state() is None
+    lock = Folder(tmp_path).lock()
+    assert lock is not None
+    os.close(lock)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,12 @@ def state_of(tmp_path: Path) -> State:
     return Folder(tmp_path / "data").running()
 
 
-def client_of(tmp_path: Path) -> S3Client:
+@contextlib.contextmanager
+def client_of(tmp_path: Path) -> Iterator[S3Client]:
     state = state_of(tmp_path)
-    return S3Client(state.endpoints[0], state.access_key, state.secret_key, state.region)
+    client = S3Client(state.endpoints[0], state.access_key, state.secret_key, state.region)
+    yield client
+    client.close()
 
 
 def status_of(objstore: Objstore) -> dict[str, Any]:
@@ -52,9 +56,9 @@ def test_a_day_with_the_command_line(objstore: Objstore, tmp_path: Path) -> None
     wait_healthy(objstore)
     healthy = objstore("status")
     assert healthy.returncode == 0 and "HEALTHY" in healthy.stdout
-    client = client_of(tmp_path)
-    client.create_bucket("bkt")
-    client.put("bkt", "k", b"x" * 100_000)
+    with client_of(tmp_path) as client:
+        client.create_bucket("bkt")
+        client.put("bkt", "k", b"x" * 100_000)
 
     again = objstore(*UP)
     assert again.returncode != 0 and "already runs" in again.stderr
@@ -63,7 +67,8 @@ def test_a_day_with_the_command_line(objstore: Objstore, tmp_path: Path) -> None
     status = status_of(objstore)
     assert [node["state"] for node in status["nodes"] if node["name"] == "n3"] == ["down"]
     assert objstore("status").returncode == 3
-    assert client.get("bkt", "k") == b"x" * 100_000
+    with client_of(tmp_path) as client:
+        assert client.get("bkt", "k") == b"x" * 100_000
     assert objstore("chaos", "kill", "n3").returncode == 2  # it is dead already
     assert objstore("chaos", "kill", "n33").returncode == 2
     assert objstore("chaos", "start", "n3").returncode == 0
@@ -90,9 +95,9 @@ def test_a_node_killed_by_its_pid_stays_dead_until_it_is_started(objstore: Objst
 def test_after_kill_9_of_all_processes_up_starts_the_same_cluster(objstore: Objstore, tmp_path: Path) -> None:
     assert objstore(*UP).returncode == 0
     before = state_of(tmp_path)
-    client = client_of(tmp_path)
-    client.create_bucket("bkt")
-    client.put("bkt", "k", b"x" * 100_000)
+    with client_of(tmp_path) as client:
+        client.create_bucket("bkt")
+        client.put("bkt", "k", b"x" * 100_000)
     for pid in (before.pid, *(member.pid for member in before.members)):
         with contextlib.suppress(ProcessLookupError):  # it followed the supervisor into death
             os.kill(pid, signal.SIGKILL)
@@ -100,7 +105,8 @@ def test_after_kill_9_of_all_processes_up_starts_the_same_cluster(objstore: Objs
     assert up.returncode == 0, up.stderr
     after = state_of(tmp_path)
     assert (after.access_key, after.secret_key) == (before.access_key, before.secret_key)
-    assert client_of(tmp_path).get("bkt", "k") == b"x" * 100_000
+    with client_of(tmp_path) as client:
+        assert client.get("bkt", "k") == b"x" * 100_000
     wait_healthy(objstore)
 
 

@@ -138,10 +138,7 @@ def test_a_part_can_be_a_range_of_another_object(s3: Any, bucket: str) -> None:
 def test_a_part_copy_needs_a_range_inside_of_its_source(s3: Any, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="from", Body=LAST)
     where = {**begin(s3, bucket), "PartNumber": 1, "CopySource": f"{bucket}/from"}
-    assert error_code(s3.upload_part_copy, **where, CopySourceRange="bytes=0-1000") in (
-        "InvalidRange",
-        "InvalidArgument",
-    )
+    assert error_code(s3.upload_part_copy, **where, CopySourceRange="bytes=0-1000") == "InvalidRange"
     assert error_code(s3.upload_part_copy, **where, CopySourceRange="bytes=5-") == "InvalidArgument"
 
 
@@ -151,7 +148,6 @@ def test_a_part_copy_needs_a_range_inside_of_its_source(s3: Any, bucket: str) ->
      ("SHA1", "COMPOSITE"), ("SHA256", "COMPOSITE")],
 )  # fmt: skip
 def test_part_checksums_become_the_checksum_of_the_object(s3: Any, bucket: str, algorithm: str, kind: str) -> None:
-    pytest.importorskip("awscrt") if algorithm in ("CRC32C", "CRC64NVME") else None
     where = begin(s3, bucket, ChecksumAlgorithm=algorithm, ChecksumType=kind)
     parts = []
     for number, body in ((1, FIRST), (2, LAST)):

@@ -115,10 +115,7 @@ def test_conditional_reads(s3: Any, bucket: str) -> None:
         assert status_of(read(**where, IfNoneMatch='"other"')) == 200
         assert status_of(read(**where, IfModifiedSince=LONG_AGO)) == 200
         assert status_of(read(**where, IfUnmodifiedSince=later)) == 200
-        for refused in ({"IfNoneMatch": etag}, {"IfModifiedSince": later - timedelta(hours=23)}):
-            if "IfModifiedSince" in refused:
-                continue  # a date in the future counts as invalid (RFC 9110 section 13.1.3)
-            assert error_code(read, **where, **refused) == "304"
+        assert error_code(read, **where, IfNoneMatch=etag) == "304"
     assert error_code(s3.get_object, **where, IfMatch='"other"') == "PreconditionFailed"
     assert error_code(s3.head_object, **where, IfMatch='"other"') == "412"
     assert error_code(s3.get_object, **where, IfUnmodifiedSince=LONG_AGO) == "PreconditionFailed"

@@ -7,18 +7,20 @@ Each process has its own name in the loop, so that it can be killed with all its
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from dataclasses import dataclass, field
 
-from objstore.adapters import disk as _disk  # noqa: F401 - the real adapter must import without side effects
-from objstore.cluster.bootstrap import first_map
 from objstore.cluster.directory import Directory
 from objstore.cluster.embedded import CoordinatorService, RemoteCoordinator, open_coordinator
 from objstore.cluster.lease import Heartbeat
 from objstore.engine.engine import Engine
 from objstore.engine.peers import Peers
-from objstore.model.cluster import ErasureCode, NodeLease, encode_lease, encode_map
+from objstore.model.cluster import ErasureCode, NodeLease, decode_map, encode_lease
+from objstore.model.survey import Survey, decode_survey
 from objstore.node.service import TABLES, NodeService, open_node
+from objstore.repair.service import Repairer
+from objstore.repair.settings import RepairSettings
 from tests.sim.disk import SimDisk
 from tests.sim.kv import SimKV
 from tests.sim.loop import SimLoop, in_process
@@ -78,6 +80,7 @@ class SimCluster:
     nodes: int = 8
     code: ErasureCode = field(default_factory=lambda: ErasureCode(4, 2))
     gateways: int = 2
+    repairer_count: int = 2
     faults: NetworkFaults = field(default_factory=NetworkFaults)
     codec: str = "zfec"
 
@@ -90,14 +93,19 @@ class SimCluster:
         self.machines = [SimNode(f"n{i + 1}", SimDisk(), SimKV(TABLES), SimClock(loop)) for i in range(self.nodes)]
         self.coordinator_kv = SimKV(("co",))
         self.engines: list[Engine] = []
+        self.repairers: list[Repairer] = []
         self._directories: list[Directory] = []
         self._coordinator: CoordinatorService | None = None
 
     async def __aenter__(self) -> SimCluster:
         await self._as("coordinator", self._start_coordinator())
+        identity = await self.coordinator("").get("cluster")
+        assert identity is not None
+        self.cluster_id = json.loads(identity.value)["id"]
         for machine in self.machines:
             await self.start_node(machine)
-        await self._make_map()
+        for i in range(self.repairer_count):
+            await self._as(f"repairer{i + 1}", self._start_repairer(i))
         for i in range(self.gateways):
             await self._as(f"gateway{i + 1}", self._start_gateway(i))
         self.network.faults = self.faults
@@ -132,7 +140,7 @@ class SimCluster:
             machine.kv,
             machine.clock,
             SimRandom(seed),
-            cluster_id="c" * 32,
+            cluster_id=self.cluster_id,
             name=machine.name,
             zone="z",
             capacity_bytes=1 << 30,
@@ -147,29 +155,34 @@ class SimCluster:
         machine.heartbeat = Heartbeat(self.coordinator(machine.name), f"nodes/{service.id}", lambda: lease, TTL_S)
         machine.heartbeat.start()
 
-    async def _make_map(self) -> None:
-        coordinator = self.coordinator("")
-        while True:
-            entries, _ = await coordinator.range("nodes/")
-            leases = [self._lease(entry.value) for entry in entries]
-            made = first_map(
-                leases,
-                cluster_id="c" * 32,
-                code=self.code,
-                partition_bits=PARTITION_BITS,
-                codec=self.codec,
-                initial_nodes=self.nodes,
-            )
-            if made is not None:
-                await coordinator.put("map", encode_map(made), expected=0)
-                return
-            await asyncio.sleep(0.1)
+    async def _start_repairer(self, index: int) -> None:
+        process = f"repairer{index + 1}"
+        clock, coordinator = SimClock(self.loop), self.coordinator(process)
+        directory = Directory(coordinator, clock)
+        directory.start()
+        settings = RepairSettings(
+            self.code,
+            PARTITION_BITS,
+            self.codec,
+            self.nodes,
+            down_after_s=2.0,
+            out_after_s=4.0,
+            steady_s=1.0,
+            election_ttl_s=2.0,
+            garbage_delay_s=5.0,
+            orphan_age_s=60.0,
+            orphan_round_s=20.0,
+        )
+        transport = SimTransport(self.network, process)
+        random = SimRandom(self.seed + 2000 + index)
+        repairer = Repairer(coordinator, directory, transport, clock, random, settings, process)
+        repairer.start()
+        self.repairers.append(repairer)
 
-    @staticmethod
-    def _lease(raw: bytes) -> NodeLease:
-        from objstore.model.cluster import decode_node_lease
-
-        return decode_node_lease(raw)
+    async def survey(self) -> Survey | None:
+        """What the repairer last said."""
+        entry = await self.coordinator("").get("survey")
+        return decode_survey(entry.value) if entry is not None else None
 
     async def _start_gateway(self, index: int) -> None:
         process = f"gateway{index + 1}"
@@ -180,6 +193,22 @@ class SimCluster:
         self._directories.append(directory)
         peers = Peers(directory, SimTransport(self.network, process), clock)
         self.engines.append(Engine(peers, clock, SimRandom(self.seed + 1000 + index)))
+
+    async def converged(self, within_s: float) -> str:
+        """"" once the repairer says that every object is whole and the layout has settled; else what is left."""
+        end = self.loop.time() + within_s
+        while True:
+            survey = await self.survey()
+            entry = await self.coordinator("").get("map")
+            cluster_map = decode_map(entry.value) if entry is not None else None
+            if survey is not None and cluster_map is not None:
+                fresh = SimClock(self.loop).wall_ms() - survey.as_of_ms < 5000
+                whole = survey.objects.full == survey.objects.total
+                if fresh and whole and cluster_map.next is None and not cluster_map.current.out:
+                    return ""
+            if self.loop.time() > end:
+                return f"not whole again: {survey}"
+            await asyncio.sleep(0.5)
 
     # --- faults -------------------------------------------------------------------------------------------
 

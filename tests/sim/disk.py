@@ -152,9 +152,9 @@ class SimDisk:
         self.boots += 1
         self.fail_sync = None
         for folder in sorted(self._renames):
-            changes = self._renames[folder]
-            for change in changes[: random.randint(0, len(changes))]:
-                _rename(self._durable, change)
+            renames = self._renames[folder]
+            for rename in renames[: random.randint(0, len(renames))]:
+                _rename(self._durable, rename)
         self._renames.clear()
         self._files = dict(self._durable)
         self.used = 0

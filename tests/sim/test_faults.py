@@ -22,9 +22,9 @@ async def scenario(seed: int) -> list[str]:
             group.create_task(work.run())
             group.create_task(break_things(cluster, 6.0))
         cluster.network.faults = NetworkFaults()
-        await asyncio.sleep(10)
+        left = await cluster.converged(120)
         wrong = await work.final_reads()
-        return wrong + work.judge()
+        return [left] * bool(left) + wrong + work.judge()
 
 
 async def create_bucket(cluster: SimCluster, name: str) -> None:

@@ -71,12 +71,13 @@ class Workload:
         condition = random.choice(("", "", "absent", "present"))
         start = self._now()
         try:
-            info = await engine.put_object(
-                self.bucket, key, one_chunk(data), len(data), {}, condition=CONDITIONS[condition]
-            )
+            async with asyncio.timeout(random.uniform(0, 0.05) if random.random() < 0.1 else None):
+                info = await engine.put_object(
+                    self.bucket, key, one_chunk(data), len(data), {}, condition=CONDITIONS[condition]
+                )
         except (Conflict, NotFound):
             self._record(key, Op("write", start, self._now(), None, condition, ok=False))
-        except Unavailable:
+        except (Unavailable, TimeoutError):  # a client that hung up does not know either
             etag = _etag(data)
             self.contents[etag] = data
             self._record(key, Op("write", start, inf, etag, condition))

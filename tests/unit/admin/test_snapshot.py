@@ -154,6 +154,19 @@ def test_a_live_node_outside_the_map_is_a_spare_and_no_reason_to_worry() -> None
     assert status.verdict == "HEALTHY"
 
 
+def test_a_node_that_came_back_empty_is_a_spare_behind_the_lost_one_of_its_name() -> None:
+    reborn = msgspec.structs.replace(lease(0), id=NodeId("0" * 16), address="host:7999")
+    seen = changed(
+        with_map(current=View(1, LAYOUT, (IDS[0],))),
+        nodes=(reborn, *HEALTHY.nodes[1:]),
+        probes={**HEALTHY.probes, "host:7999": "answers"},
+    )
+    status = build(seen)
+    assert [(node.name, node.state) for node in status.nodes[:2]] == [("n1", "out"), ("n1", "spare")]
+    assert status.node("n1") is status.nodes[0]
+    assert [(reason.code, reason.next) for reason in status.reasons] == [("NODE_OUT", "")]
+
+
 def test_nodes_are_in_the_order_of_their_numbers() -> None:
     ten = msgspec.structs.replace(lease(0), id=NodeId("e" * 16), name="n10")
     assert [node.name for node in build(changed(nodes=(ten, *HEALTHY.nodes))).nodes][-2:] == ["n8", "n10"]

@@ -1,4 +1,4 @@
-"""A signer of requests and chunked bodies, written from the documentation of AWS and sharing no code with the gateway."""
+"""A signer of requests and chunked bodies, from the documentation of AWS; it shares no code with the gateway."""
 
 from __future__ import annotations
 

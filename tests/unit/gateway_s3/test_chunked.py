@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -35,9 +37,7 @@ def encoded(mode: PayloadMode, chunks: list[bytes], trailers: dict[str, str]) ->
 
 def decode(target: ChunkDecoder, body: bytes, cuts: list[int] | None = None) -> bytes:
     edges = sorted({0, len(body), *(cut % (len(body) + 1) for cut in cuts or ())})
-    data = b"".join(
-        bytes(piece) for start, end in zip(edges, edges[1:], strict=False) for piece in target.feed(body[start:end])
-    )
+    data = b"".join(bytes(piece) for start, end in pairwise(edges) for piece in target.feed(body[start:end]))
     target.finish()
     return data
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.s3.errors import S3Error
@@ -50,6 +50,7 @@ def test_bad_bucket_names_are_refused_with_the_rule(name: str) -> None:
     assert ": " in caught.value.message
 
 
+@settings(deadline=None)
 @given(st.text() | st.text(min_size=300).map(lambda text: text * 3))
 def test_a_key_is_any_utf8_of_1_to_1024_bytes(key: str) -> None:
     try:

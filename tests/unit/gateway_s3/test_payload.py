@@ -170,6 +170,21 @@ def test_contradictions_are_refused_before_a_byte_is_read(
     assert caught.value.code == code
 
 
+def test_a_body_that_grows_too_long_is_refused_at_once_not_at_its_end() -> None:
+    payload = plain(size=5)
+    payload.feed(b"12345")
+    with pytest.raises(S3Error) as caught:
+        payload.feed(b"6")
+    assert caught.value.code == "IncompleteBody"
+
+
+def test_a_document_without_any_length_is_empty_but_one_of_unknown_length_is_refused() -> None:
+    assert read_small_body({}, auth()).length == 0
+    with pytest.raises(S3Error) as caught:
+        read_small_body({"transfer-encoding": "chunked"}, auth())
+    assert caught.value.code == "MissingContentLength"
+
+
 def test_an_xml_body_is_bounded() -> None:
     with pytest.raises(S3Error) as caught:
         read_small_body({"content-length": str(XML_BODY_BYTES_MAX + 1)}, auth())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.s3.errors import S3Error
@@ -16,6 +16,7 @@ def positions(found: Slice) -> list[int]:
     return list(range(found.offset, found.offset + found.length))
 
 
+@settings(deadline=None)
 @given(size=st.integers(0, 20), first=NUMBERS, last=NUMBERS | st.none())
 def test_first_last_ranges(size: int, first: int, last: int | None) -> None:
     header = f"bytes={first}-{'' if last is None else last}"
@@ -33,6 +34,7 @@ def test_first_last_ranges(size: int, first: int, last: int | None) -> None:
         assert caught.value.headers["Content-Range"] == f"bytes */{size}"
 
 
+@settings(deadline=None)
 @given(size=st.integers(0, 20), suffix=NUMBERS)
 def test_suffix_ranges(size: int, suffix: int) -> None:
     expected = list(range(size))[-suffix:] if suffix else []

@@ -15,7 +15,7 @@ from gateway.s3.target import Query, parse_target
 from tests.unit.gateway_s3 import boto
 from tests.unit.gateway_s3.reference_signer import ACCESS_KEY, DATE, NOW, Signer, secret_of
 
-KEYS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x00"), min_size=1, max_size=40)
+KEYS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=40)
 HOST = "examplebucket.s3.amazonaws.com"
 BASIC = {"host": HOST, "x-amz-content-sha256": EMPTY_SHA256, "x-amz-date": DATE}
 
@@ -31,12 +31,10 @@ def refused(method: str, target: str, headers: dict[str, str], *, now: float = N
     return caught.value
 
 
-def signed(
-    headers: dict[str, str] | None = None, target: str = "/b/k", method: str = "GET", **unsigned: str
-) -> dict[str, str]:
+def signed(headers: dict[str, str] | None = None, *, unsigned: dict[str, str] | None = None) -> dict[str, str]:
+    """Headers of GET /b/k."""
     every = {**BASIC, **(headers or {})}
-    path, _, _query = target.partition("?")
-    return {**every, "authorization": Signer().authorization(method, path, [], every), **unsigned}
+    return {**every, "authorization": Signer().authorization("GET", "/b/k", [], every), **(unsigned or {})}
 
 
 def authorization(names: str, signature: str) -> str:
@@ -184,12 +182,12 @@ def test_a_clock_that_is_off_by_more_is_refused_with_the_skew_in_seconds(skew: i
 
 @pytest.mark.parametrize("name", ["x-amz-copy-source", "x-amz-acl", "x-amz-meta-a", "x-amz-security-policy"])
 def test_an_unsigned_amz_header_is_refused_by_name(name: str) -> None:
-    error = refused("GET", "/b/k", signed(**{name: "x"}))
+    error = refused("GET", "/b/k", signed(unsigned={name: "x"}))
     assert (error.code, error.extra) == ("AccessDenied", {"HeadersNotSigned": name})
 
 
 def test_other_unsigned_headers_are_fine() -> None:
-    check("GET", "/b/k", signed(**{"content-type": "text/plain", "content-md5": "x", "user-agent": "y"}))
+    check("GET", "/b/k", signed(unsigned={"content-type": "text/plain", "content-md5": "x", "user-agent": "y"}))
 
 
 def test_the_host_must_be_signed() -> None:

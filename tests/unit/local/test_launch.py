@@ -98,3 +98,17 @@ def test_commands_of_an_earlier_run_are_forgotten(tmp_path: Path) -> None:
     (folder.commands / "1.request").write_text('{"action": "kill", "name": "n1"}')
     commands.discard_all(folder)
     commands.answer_all(folder, lambda action, name: pytest.fail("carried out"))
+
+
+def test_an_answer_that_cannot_be_written_does_not_end_the_supervisor(tmp_path: Path) -> None:
+    folder = made(tmp_path)
+    (folder.commands / "1.request").write_text('{"action": "kill", "name": "n1"}')
+    (folder.commands / "1.part").mkdir()  # as good as a full disk
+    done: list[str] = []
+
+    def act(action: str, name: str) -> str:
+        done.append(f"{action} {name}")
+        return "done"
+
+    commands.answer_all(folder, act)
+    assert done == ["kill n1"]

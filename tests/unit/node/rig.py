@@ -34,7 +34,7 @@ class InlineExecutor(ThreadPoolExecutor):
         done: Future[T] = Future()
         try:
             done.set_result(fn(*args, **kwargs))
-        except Exception as error:  # handed to whoever waits, like a real executor does
+        except Exception as error:  # noqa: BLE001 - handed to whoever waits, like a real executor does
             done.set_exception(error)
         return done
 

@@ -28,6 +28,7 @@ from objstore.wire.messages import (
     NodeStatsReply,
     Ok,
 )
+from tests.sim.disk import SimDisk, SimFile
 from tests.unit.node.rig import BITS, Rig, ask, blob_in, envelope, fetch, whole, with_node
 
 P = 3
@@ -80,7 +81,7 @@ def test_unknown_fragments_are_not_found() -> None:
 
 def test_reads_out_of_bounds_are_refused() -> None:
     async def check(rig: Rig, node: NodeService) -> None:
-        header, cells = envelope(ONE)
+        _, cells = envelope(ONE)
         length = len(b"".join(cells))
         await put(node, ONE, whole(ONE))
         for offset, count in ((0, length + 1), (length, 1), (1 << 62, 1 << 62)):
@@ -365,6 +366,38 @@ def test_a_volume_that_disappeared_makes_its_fragments_corrupt_not_the_node_dead
         await again.close()
 
     with_node(check, rig)
+
+
+class NoMoreFiles(SimDisk):
+    """A disk on which this process may not open anything further."""
+
+    exhausted = False
+
+    def open(self, path: str, *, create: bool = False) -> SimFile:
+        if self.exhausted:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return super().open(path, create=create)
+
+
+def test_a_shortage_of_open_files_is_neither_rot_nor_the_end() -> None:
+    disk = NoMoreFiles()
+
+    async def check(rig: Rig, node: NodeService) -> None:
+        await put(node, ONE, whole(ONE))
+        await node.close()
+        again = await rig.open(volume_bytes=4 * BLOCK)
+        disk.exhausted = True
+        other = FragmentId(BLOB, 0, 2)
+        for request in (FragVerify(ONE.pack()), FragRead(ONE.pack(), 0, 1), FragPut(P, other.pack())):
+            with pytest.raises(Overloaded, match="short of open files"):
+                await ask(again, request, whole(other))
+        disk.exhausted = False
+        assert await ask(again, FragVerify(ONE.pack())) == Ok()
+        await put(again, other, whole(other))
+        assert not rig.fatal
+        await again.close()
+
+    with_node(check, Rig(disk))
 
 
 def test_large_payloads_wait_for_each_other_and_too_many_are_refused() -> None:

@@ -102,12 +102,14 @@ def test_of_two_copies_the_later_one_is_indexed() -> None:
         await node.close()
         end = 8 * BLOCK
         later = whole(fragment, 7_000)
+        interrupted, fresh = SimKV(TABLES), SimKV(TABLES)
+        rebuild_index(rig.disk, interrupted, CLUSTER, PARTITIONS)
         rig.disk.open("volumes/00000001.vol").pwrite(later, end)
-        fresh = SimKV(TABLES)
-        rebuild_index(rig.disk, fresh, CLUSTER, PARTITIONS)
-        held = index.find(fresh, fragment.pack())
-        assert held is not None and (held.extent.offset, held.extent.length) == (end, len(later))
-        assert len(fresh.scan(index.EXTENT, b"")) == 2
+        for kv in (interrupted, fresh):
+            rebuild_index(rig.disk, kv, CLUSTER, PARTITIONS)
+            held = index.find(kv, fragment.pack())
+            assert held is not None and (held.extent.offset, held.extent.length) == (end, len(later))
+            assert len(kv.scan(index.EXTENT, b"")) == 2
 
     run(main())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -40,6 +41,7 @@ from objstore.wire.messages import (
 from tests.unit.node.rig import BUCKET, Rig, ask, ballot, run, with_node
 
 P = 3  # the partition of most tests
+EMPTY = RegState(ZERO.pack(), b"", b"")
 
 
 def key(name: bytes, bucket: bytes = BUCKET) -> bytes:
@@ -50,7 +52,7 @@ def accepting(name: bytes, time: int, *, partition: int = P, tag: int = 0, listi
     return RegAccept(partition, tag, key(name), ballot(time), listing, b"state%d" % time)
 
 
-async def accept(node: NodeService, name: bytes, time: int, data: bytes = b"", **how: int) -> None:
+async def accept(node: NodeService, name: bytes, time: int, data: bytes = b"", **how: Any) -> None:
     assert await ask(node, accepting(name, time, **how), data) == RegAccepted()
 
 
@@ -68,10 +70,9 @@ async def pull(node: NodeService, after: bytes = b"", limit: int = 100, **how: b
 
 def test_a_register_never_written_is_empty() -> None:
     async def check(rig: Rig, node: NodeService) -> None:
-        empty = RegState(ZERO.pack(), b"", b"")
-        assert await ask(node, RegRead(P, 0, key(b"a"))) == empty
-        assert await ask(node, RegPrepare(P, 0, key(b"a"), ballot(1))) == empty
-        assert await ask(node, RegRead(P, 0, key(b"a"))) == empty
+        assert await ask(node, RegRead(P, 0, key(b"a"))) == EMPTY
+        assert await ask(node, RegPrepare(P, 0, key(b"a"), ballot(1))) == EMPTY
+        assert await ask(node, RegRead(P, 0, key(b"a"))) == EMPTY
 
     with_node(check)
 
@@ -129,9 +130,8 @@ def test_decisions_see_what_is_still_in_the_commit_queue() -> None:
             ask(node, RegPrepare(P, 0, key(b"a"), ballot(6))),
         ]
         before = rig.sim_kv.commits
-        empty = RegState(ZERO.pack(), b"", b"")
         seen = RegState(ballot(5), b"l", b"state5")
-        assert await asyncio.gather(*requests) == [empty, RegRefused(ballot(5)), RegAccepted(), seen]
+        assert await asyncio.gather(*requests) == [EMPTY, RegRefused(ballot(5)), RegAccepted(), seen]
         assert rig.sim_kv.commits == before + 1
 
     with_node(check)
@@ -167,7 +167,7 @@ def test_a_failed_commit_leaves_no_trace() -> None:
         assert all(isinstance(result, InsufficientStorage) for result in results)
         rig.sim_kv.fail_commit = None
         assert await ask(node, RegDigests([P])) == digests
-        assert await ask(node, RegPrepare(P, 0, key(b"b"), ballot(3))) == RegState(ZERO.pack(), b"", b"")
+        assert await ask(node, RegPrepare(P, 0, key(b"b"), ballot(3))) == EMPTY
         assert await ask(node, accepting(b"a", 2)) == RegAccepted()
         assert await ask(node, accepting(b"x", 2, partition=5)) == RegAccepted()
 
@@ -224,13 +224,13 @@ def test_fences_survive_a_crash() -> None:
     run(main())
 
 
-def test_a_repeated_fence_waits_until_the_first_one_is_durable() -> None:
+@pytest.mark.parametrize(
+    "request_", [accepting(b"a", 1), RegFence([4], 8), RegDrop([4], 8)], ids=lambda r: type(r).__name__
+)
+def test_a_repeat_is_answered_only_when_the_first_one_is_durable(request_: RegAccept | RegFence | RegDrop) -> None:
     async def check(rig: Rig, node: NodeService) -> None:
-        await asyncio.gather(ask(node, RegFence([P], 8)), ask(node, RegFence([P], 8)))
         rig.sim_kv.fail_commit = OSError(errno.ENOSPC, "full")
-        results = await asyncio.gather(
-            ask(node, RegFence([4], 8)), ask(node, RegFence([4], 8)), return_exceptions=True
-        )
+        results = await asyncio.gather(ask(node, request_), ask(node, request_), return_exceptions=True)
         assert all(isinstance(result, InsufficientStorage) for result in results)
 
     with_node(check)
@@ -244,7 +244,7 @@ def test_drop_forgets_a_partition_once_and_raises_its_fence() -> None:
         await ask(node, RegPrepare(P, 0, key(b"promised"), ballot(50)))
         assert await ask(node, RegDrop([P], 6)) == Ok()
         assert await ask(node, RegRead(P, 5, key(b"a"))) == RegStale(6)
-        assert await ask(node, RegRead(P, 6, key(b"a"))) == RegState(ZERO.pack(), b"", b"")
+        assert await ask(node, RegRead(P, 6, key(b"a"))) == EMPTY
         assert await ask(node, RegDigests([P, 4])) == RegDigested([0, 1], [0, (await digest(node, 4))])
         assert rig.sim_kv.scan("inline", b"") == []
         await accept(node, b"promised", 2, tag=6)
@@ -262,13 +262,15 @@ async def digest(node: NodeService, partition: int) -> int:
 
 def test_drop_takes_what_was_queued_before_it_and_spares_what_comes_after() -> None:
     async def check(rig: Rig, node: NodeService) -> None:
+        await accept(node, b"durable", 9)
         requests = [
             ask(node, accepting(b"before", 9), b"data"),
             ask(node, RegDrop([P], 6)),
+            ask(node, RegPrepare(P, 6, key(b"durable"), ballot(2))),
             ask(node, accepting(b"before", 3, tag=6)),
             ask(node, accepting(b"after", 1, tag=6)),
         ]
-        assert await asyncio.gather(*requests) == [RegAccepted(), Ok(), RegAccepted(), RegAccepted()]
+        assert await asyncio.gather(*requests) == [RegAccepted(), Ok(), EMPTY, RegAccepted(), RegAccepted()]
         page, data = await pull(node)
         assert page.keys == [key(b"after"), key(b"before")]
         assert page.ballots == ballot(1) + ballot(3) and data == b""

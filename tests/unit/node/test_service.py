@@ -115,9 +115,9 @@ def test_a_node_that_lost_store_and_file_is_rebuilt_too() -> None:
 
 
 def test_foreign_folders_are_refused() -> None:
-    with pytest.raises(Fatal, match="belongs to cluster c+, but the node is configured for dddd"):
+    with pytest.raises(Fatal, match=r"belongs to cluster c+, but the node is configured for dddd"):
         restarted(lambda rig: None, cluster_id="d" * 32)
-    with pytest.raises(Fatal, match="2\\^4 partitions, but the cluster has 2\\^5"):
+    with pytest.raises(Fatal, match=r"2\^4 partitions, but the cluster has 2\^5"):
         restarted(lambda rig: None, partition_bits=BITS + 1)
     with pytest.raises(Fatal, match="cannot be read"):
         restarted(lambda rig: rig.disk.write_file(FILE, b"{"))
@@ -128,7 +128,7 @@ def test_volumes_of_another_cluster_are_refused_without_index_and_file() -> None
         lose_store(rig)
         rig.disk.unlink(FILE)
 
-    with pytest.raises(Fatal, match="volumes in this data folder belong to cluster c+, not to dddd"):
+    with pytest.raises(Fatal, match=r"volumes in this data folder belong to cluster c+, not to dddd"):
         restarted(lose_both, cluster_id="d" * 32)
 
 

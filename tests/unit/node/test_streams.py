@@ -120,6 +120,23 @@ def test_wrong_pieces_end_the_stream_and_free_its_space() -> None:
     with_node(check)
 
 
+def test_pieces_behind_a_wrong_one_are_not_written_any_more() -> None:
+    async def check(rig: Rig, node: NodeService) -> None:
+        header, cells = envelope(ONE, 2_000_000, cell_size=limits.CELL_SIZE)
+        stream = await open_stream(node, len(header) + sum(map(len, cells)))
+        await send(node, stream, [header])
+        requests = []
+        offset = len(header)
+        for cell in (cells[1], cells[1], cells[2]):
+            requests.append(ask(node, FragWrite(stream, offset), cell))
+            offset += len(cell)
+        results = await asyncio.gather(*requests, ask(node, FragAbort(stream)), return_exceptions=True)
+        assert [type(result) for result in results] == [Corrupt, NotFound, NotFound, Ok]
+        await assert_nothing_left(rig, node)
+
+    with_node(check)
+
+
 def test_the_announced_length_must_be_that_of_the_envelope() -> None:
     async def check(rig: Rig, node: NodeService) -> None:
         header, *cells = pieces_of()

@@ -6,13 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
+from objstore.cluster.bootstrap import first_map
 from objstore.cluster.directory import Directory
 from objstore.cluster.port import MAP_KEY, SURVEY_KEY
 from objstore.engine.engine import Engine
-from objstore.model.cluster import ClusterMap, ErasureCode, decode_map
+from objstore.model.cluster import ClusterMap, ErasureCode, decode_map, encode_map
 from objstore.model.survey import Survey, decode_survey
 from objstore.repair.service import Repairer
 from objstore.repair.settings import RepairSettings
+from objstore.repair.term import read_leases
 from tests.sim.cluster import PARTITION_BITS, SimClock, SimCluster, SimNode, SimRandom
 from tests.sim.network import SimTransport
 
@@ -29,8 +31,36 @@ SETTINGS = RepairSettings(
 
 
 @dataclass
+class MappedCluster(SimCluster):
+    """With a map, and without repairers: tests start theirs when they want to, with their settings."""
+
+    repairer_count: int = 0
+
+    async def _start_gateway(self, index: int) -> None:
+        if index == 0:
+            await self._put_map()
+        await super()._start_gateway(index)
+
+    async def _put_map(self) -> None:
+        coordinator = self.coordinator("")
+        while True:
+            made = first_map(
+                (await read_leases(coordinator)).values(),
+                cluster_id=self.cluster_id,
+                code=self.code,
+                partition_bits=PARTITION_BITS,
+                codec=self.codec,
+                initial_nodes=self.nodes,
+            )
+            if made is not None:
+                await coordinator.put(MAP_KEY, encode_map(made), expected=0)
+                return
+            await asyncio.sleep(0.1)
+
+
+@dataclass
 class Repaired:
-    """A SimCluster whose repairers run as processes of their own."""
+    """A cluster whose repairers run as processes of their own."""
 
     sim: SimCluster
     settings: RepairSettings = SETTINGS

@@ -6,16 +6,18 @@ import asyncio
 from dataclasses import replace
 
 from objstore.cluster.port import REPAIR_CONTROL_KEY
+from objstore.engine.registers import Registers
 from objstore.model.manifest import FragmentId
-from objstore.model.records import KeyState
+from objstore.model.records import KeyState, RegisterKey, Space, decode
 from objstore.model.survey import RepairControl, encode_control
 from objstore.node.service import TABLES
+from objstore.register.change import body_of
 from objstore.wire.messages import FragDelete, FragVerify
-from tests.sim.cluster import SimClock, SimCluster, SimNode
+from tests.sim.cluster import SimClock, SimCluster, SimNode, SimRandom
 from tests.sim.disk import SimDisk
 from tests.sim.kv import SimKV
 from tests.sim.loop import run
-from tests.unit.repair.rig import SETTINGS, Repaired, body, get, is_full, machine_of
+from tests.unit.repair.rig import SETTINGS, MappedCluster, Repaired, body, get, is_full, machine_of
 
 
 async def filled(sim: SimCluster, count: int = 12) -> dict[str, bytes]:
@@ -35,9 +37,14 @@ async def check_all(sim: SimCluster, stored: dict[str, bytes]) -> None:
         assert await get(sim.engines[1], "b", key) == data, key
 
 
+async def pause(sim: SimCluster, paused: bool = True) -> None:
+    await sim.coordinator("").put(REPAIR_CONTROL_KEY, encode_control(RepairControl(paused)))
+    await asyncio.sleep(3)
+
+
 def test_a_quiet_cluster_is_reported_full_and_idle() -> None:
     async def main() -> None:
-        async with SimCluster(1) as sim:
+        async with MappedCluster(1) as sim:
             stored = await filled(sim)
             repaired = Repaired(sim)
             await repaired.start("r1")
@@ -53,7 +60,7 @@ def test_a_quiet_cluster_is_reported_full_and_idle() -> None:
 
 def test_a_dead_node_is_declared_out_and_its_share_rebuilt() -> None:
     async def main() -> None:
-        async with SimCluster(2) as sim:
+        async with MappedCluster(2) as sim:
             stored = await filled(sim)
             repaired = Repaired(sim)
             await repaired.start("r1")
@@ -79,7 +86,7 @@ def test_a_dead_node_is_declared_out_and_its_share_rebuilt() -> None:
 
 def test_the_next_leader_goes_on_when_the_first_dies_in_the_middle() -> None:
     async def main() -> None:
-        async with SimCluster(3) as sim:
+        async with MappedCluster(3) as sim:
             stored = await filled(sim, 24)
             slow = replace(SETTINGS, bandwidth=400_000)
             repaired = Repaired(sim, slow)
@@ -102,7 +109,7 @@ def test_the_next_leader_goes_on_when_the_first_dies_in_the_middle() -> None:
 
 def test_a_node_that_returns_takes_its_share_back_and_extra_copies_go() -> None:
     async def main() -> None:
-        async with SimCluster(4) as sim:
+        async with MappedCluster(4) as sim:
             stored = await filled(sim)
             repaired = Repaired(sim)
             await repaired.start("r1")
@@ -131,7 +138,7 @@ def test_a_node_that_returns_takes_its_share_back_and_extra_copies_go() -> None:
 
 def test_with_too_few_nodes_it_says_that_it_is_blocked_and_heals_when_one_comes() -> None:
     async def main() -> None:
-        async with SimCluster(5, nodes=6) as sim:
+        async with MappedCluster(5, nodes=6) as sim:
             stored = await filled(sim)
             repaired = Repaired(sim)
             await repaired.start("r1")
@@ -151,7 +158,7 @@ def test_a_node_with_a_new_empty_disk_leaves_no_object_behind() -> None:
     """The old identity is gone for good; its share goes to the others."""
 
     async def main() -> None:
-        async with SimCluster(6) as sim:
+        async with MappedCluster(6) as sim:
             stored = await filled(sim)
             repaired = Repaired(sim)
             await repaired.start("r1")
@@ -168,7 +175,7 @@ def test_a_node_with_a_new_empty_disk_leaves_no_object_behind() -> None:
 
 def test_quarantined_and_missing_fragments_are_rebuilt_at_home() -> None:
     async def main() -> None:
-        async with SimCluster(7) as sim:
+        async with MappedCluster(7) as sim:
             stored = await filled(sim)
             repaired = Repaired(sim)
             await repaired.start("r1")
@@ -180,9 +187,11 @@ def test_quarantined_and_missing_fragments_are_rebuilt_at_home() -> None:
             partition = topology.partition_of_blob(info.blobs[0].id, 0)
             owner = machine_of(sim, topology.data_owners(partition)[1])
             assert owner.service is not None
+            await pause(sim)
             await owner.service.handle(FragDelete(partition, fragment), b"")
             hurt = await repaired.until(lambda s: s.objects.reduced == 1)
             assert hurt.nodes[owner.service.id].missing == 1
+            await pause(sim, False)
             await repaired.until(lambda s: is_full(s) and s.repair.state == "idle")
             await owner.service.handle(FragVerify(fragment), b"")
             await check_all(sim, stored)
@@ -192,31 +201,34 @@ def test_quarantined_and_missing_fragments_are_rebuilt_at_home() -> None:
 
 def test_an_operator_can_pause_it() -> None:
     async def main() -> None:
-        async with SimCluster(8) as sim:
+        async with MappedCluster(8) as sim:
             stored = await filled(sim)
             repaired = Repaired(sim)
             await repaired.start("r1")
             await repaired.until(lambda s: s.objects.total == len(stored) and is_full(s))
-            coordinator = sim.coordinator("")
-            await coordinator.put(REPAIR_CONTROL_KEY, encode_control(RepairControl(paused=True)))
+            await pause(sim)
             await repaired.until(lambda s: s.repair.state == "paused")
             sim.kill(sim.machines[0])
             await asyncio.sleep(20)
             survey = await repaired.survey()
             assert survey is not None and survey.objects.reduced > 0 and survey.repair.bytes_done == 0
-            await coordinator.put(REPAIR_CONTROL_KEY, encode_control(RepairControl()))
+            await pause(sim, False)
             await repaired.until(lambda s: is_full(s) and s.repair.state == "idle")
 
     run(main, 8)
 
 
-def fragments_held(sim: SimCluster) -> int:
-    return sum(m.service.fragments.count for m in sim.machines if m.service is not None)
+async def key_states(sim: SimCluster, keys: list[str]) -> list[KeyState]:
+    engine = sim.engines[0]
+    bucket = await engine.get_bucket("b")
+    registers = Registers(engine.peers, SimClock(sim.loop), SimRandom(5))
+    values = [await registers.read(RegisterKey(bucket.id, Space.OBJECT, key.encode())) for key in keys]
+    return [decode(body_of(value), KeyState) if body_of(value) else KeyState() for value in values]
 
 
 def test_fragments_of_overwritten_and_deleted_objects_go_and_those_of_live_ones_stay() -> None:
     async def main() -> None:
-        async with SimCluster(9) as sim:
+        async with MappedCluster(9) as sim:
             stored = await filled(sim)
             engine = sim.engines[0]
             repaired = Repaired(sim)
@@ -231,7 +243,9 @@ def test_fragments_of_overwritten_and_deleted_objects_go_and_those_of_live_ones_
             await repaired.until(
                 lambda s: s.objects.total == len(stored) and sum(n.fragments for n in s.nodes.values()) == 7 * 6
             )
-            assert all(record.retired == () for record in await key_states(sim))
+            assert [state.retired for state in await key_states(sim, ["k1", "k2"])] == [(), ()]
+            page = await engine.list_objects("b")
+            assert [entry.key for entry in page.entries] == sorted(stored)
             await check_all(sim, stored)
 
     run(main, 9)
@@ -239,7 +253,7 @@ def test_fragments_of_overwritten_and_deleted_objects_go_and_those_of_live_ones_
 
 def test_parts_that_no_upload_chose_are_collected_and_chosen_ones_stay() -> None:
     async def main() -> None:
-        async with SimCluster(10) as sim:
+        async with MappedCluster(10) as sim:
             engine = sim.engines[0]
             await engine.create_bucket("b")
             repaired = Repaired(sim)
@@ -263,7 +277,7 @@ def test_parts_that_no_upload_chose_are_collected_and_chosen_ones_stay() -> None
 
 def test_metadata_replicas_that_missed_a_write_get_it_without_a_reader() -> None:
     async def main() -> None:
-        async with SimCluster(11) as sim:
+        async with MappedCluster(11) as sim:
             repaired = Repaired(sim, replace(SETTINGS, out_after_s=600.0))
             await repaired.start("r1")
             await sim.engines[0].create_bucket("b")

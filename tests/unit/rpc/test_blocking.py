@@ -19,12 +19,20 @@ from objstore.wire.messages import CoGet, FragRead, FragWrite, NodeStats, Ok, Pi
 from tests.unit.rpc.scripted import CLUSTER, PATIENCE_S, SECRET, Answer, Scripted
 
 
-async def answer(request: Request, payload: bytes | memoryview) -> Answer:
-    if isinstance(request, NodeStats):
-        return await asyncio.Future()
-    if isinstance(request, CoGet):
-        raise NoSuchKey("there is none")
-    return Ok(), bytes(payload)
+def script() -> Scripted:
+    """CoGet fails, NodeStats is answered no earlier than a later Ping, anything else echoes its payload."""
+    pinged = asyncio.Event()
+
+    async def answer(request: Request, payload: bytes | memoryview) -> Answer:
+        if isinstance(request, NodeStats):
+            await pinged.wait()
+        elif isinstance(request, Ping):
+            pinged.set()
+        elif isinstance(request, CoGet):
+            raise NoSuchKey("there is none")
+        return Ok(), bytes(payload)
+
+    return Scripted(answer)
 
 
 @contextlib.contextmanager
@@ -34,7 +42,7 @@ def served() -> Iterator[str]:
     up, down = threading.Event(), threading.Event()
 
     async def main() -> None:
-        server = await serve(Scripted(answer), "127.0.0.1", 0, SECRET, CLUSTER)
+        server = await serve(script(), "127.0.0.1", 0, SECRET, CLUSTER)
         ready.append(server.address)
         up.set()
         await asyncio.get_running_loop().run_in_executor(None, down.wait)
@@ -64,11 +72,12 @@ def test_an_answered_error_is_raised_and_the_connection_goes_on() -> None:
         assert client.call(Ping())[0] == Ok()
 
 
-def test_a_deadline_ends_a_call_and_the_next_one_works() -> None:
+def test_a_deadline_ends_a_call_and_its_late_answer_is_not_taken_for_another() -> None:
     with served() as address, BlockingClient(address, SECRET, CLUSTER, PATIENCE_S) as client:
         with pytest.raises(DeadlineExceeded, match=address):
             client.call(NodeStats(), timeout_s=0.05)
-        assert client.call(Ping())[0] == Ok()
+        for payload in (b"first", b"second"):
+            assert client.call(Ping(), payload)[1] == payload
 
 
 def test_the_cluster_id_is_learned() -> None:

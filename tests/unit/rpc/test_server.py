@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from objstore.model.errors import ConfigError, ObjstoreError, QuorumLost, Unreachable
+from objstore.model.errors import ConfigError, ObjstoreError, QuorumLost, Unavailable, Unreachable
 from objstore.rpc.client import TcpTransport
 from objstore.rpc.server import serve
 from objstore.wire.connection import NONCE_BYTES, Connection, Event, Kind, NotUnderstood, ReplyReceived, Side
@@ -50,6 +50,21 @@ def test_a_bug_in_a_handler_is_logged_and_answered_and_the_connection_goes_on(
     run(main())
     [record] = caplog.records
     assert record.exc_info is not None and record.exc_info[0] is ZeroDivisionError
+
+
+def test_a_handler_that_is_cancelled_from_inside_is_answered_and_gives_its_place_back() -> None:
+    async def main() -> None:
+        async def answer(request: Request, payload: bytes | memoryview) -> Answer:
+            if isinstance(request, NodeStats):
+                raise asyncio.CancelledError
+            return Ok(), b""
+
+        async with cluster_of_two(Scripted(answer), in_flight_max=1) as (transport, server):
+            with pytest.raises(Unavailable, match="NodeStats was cut short"):
+                await transport.call(server.address, NodeStats(), timeout_s=PATIENCE_S)
+            assert (await transport.call(server.address, Ping(), timeout_s=PATIENCE_S))[0] == Ok()
+
+    asyncio.run(main())
 
 
 def test_an_error_class_that_the_wire_does_not_know_arrives_as_its_parent() -> None:

@@ -1,0 +1,184 @@
+"""The survey: what it counts, what it costs, and that it raises no false alarm."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+from objstore.cluster.directory import Directory
+from objstore.engine.peers import Peers
+from objstore.model.ids import NodeId
+from objstore.ports import Buffer
+from objstore.repair.surveyor import Surveyor
+from objstore.wire.messages import FragDelete, Reply, Request
+from tests.sim.cluster import SimClock, SimCluster
+from tests.sim.loop import run
+from tests.sim.network import SimTransport
+from tests.unit.repair.rig import MappedCluster, body, machine_of
+
+
+class Counted:
+    """Calls to the nodes, counted by kind."""
+
+    def __init__(self, peers: Peers) -> None:
+        self._peers = peers
+        self.is_up = peers.is_up
+        self.count: Counter[str] = Counter()
+
+    async def call(
+        self, node: NodeId, request: Request, payload: Buffer = b"", *, timeout_s: float = 4.0
+    ) -> tuple[Reply, bytes | memoryview]:
+        self.count[type(request).__name__] += 1
+        return await self._peers.call(node, request, payload, timeout_s=timeout_s)
+
+
+class Looker:
+    def __init__(self, sim: SimCluster) -> None:
+        clock = SimClock(sim.loop)
+        self.directory = Directory(sim.coordinator("survey"), clock)
+        self.directory.start()
+        self.calls = Counted(Peers(self.directory, SimTransport(sim.network, "survey"), clock))
+        self.surveyor = Surveyor(self.calls, clock, sim.code)
+        self.inventory = self.surveyor.inventory
+
+    async def look(self, times: int = 1) -> None:
+        await self.directory.wait_ready(10)
+        assert self.directory.topology is not None
+        for _ in range(times):
+            await self.directory.refresh()
+            await self.surveyor.look(self.directory.topology)
+            await asyncio.sleep(0.5)
+
+
+async def put(sim: SimCluster, key: str, size: int) -> None:
+    await sim.engines[0].put_object("b", key, body(sim.random.randbytes(size)), size, {})
+
+
+def test_a_quiet_look_asks_for_counters_only_and_a_change_re_reads_only_its_partitions() -> None:
+    async def main() -> None:
+        async with MappedCluster(21) as sim:
+            await sim.engines[0].create_bucket("b")
+            for i in range(20):
+                await put(sim, f"k{i}", 50_000)
+            looker = Looker(sim)
+            await looker.look(3)
+            assert looker.inventory.histogram == [0, 0, 0, 0, 0, 0, 20]
+            looker.calls.count.clear()
+            await looker.look(3)
+            assert set(looker.calls.count) == {"NodeStats"}
+            await put(sim, "one more", 50_000)
+            looker.calls.count.clear()
+            await looker.look(3)
+            assert looker.inventory.histogram == [0, 0, 0, 0, 0, 0, 21]
+            assert looker.calls.count["FragList"] == 6, "one partition, on the nodes that took a shard"
+            assert looker.calls.count["RegPull"] + looker.calls.count["RegRead"] + looker.calls.count["RegScan"] <= 3
+
+    run(main, 21)
+
+
+def test_under_load_no_object_ever_looks_damaged() -> None:
+    async def main() -> None:
+        async with MappedCluster(22) as sim:
+            await sim.engines[0].create_bucket("b")
+            looker = Looker(sim)
+            done = False
+
+            async def load(name: str) -> None:
+                for i in range(25):
+                    await put(sim, f"{name}{i % 10}", (100, 60_000)[i % 2])
+                    await asyncio.sleep(sim.random.uniform(0, 0.6))
+
+            async def watch() -> None:
+                while not done:
+                    await looker.look()
+                    assert sum(looker.inventory.histogram[:6]) == 0, looker.inventory.histogram
+
+            watching = asyncio.create_task(watch())
+            await asyncio.gather(load("x"), load("y"))
+            await asyncio.sleep(8)
+            done = True
+            await watching
+            assert looker.inventory.histogram[6] == 20
+
+    run(main, 22)
+
+
+def test_a_node_that_does_not_answer_holds_nothing_at_once_and_everything_when_it_is_back() -> None:
+    async def main() -> None:
+        async with MappedCluster(23) as sim:
+            await sim.engines[0].create_bucket("b")
+            for i in range(12):
+                await put(sim, f"k{i}", 50_000)
+            looker = Looker(sim)
+            await looker.look(2)
+            machine = sim.machines[0]
+            assert machine.service is not None
+            node = machine.service.id
+            held = looker.inventory.fragments_on(node)
+            assert held > 0
+            sim.pause(machine)
+            await looker.look()
+            assert looker.inventory.fragments_on(node) == 0
+            assert looker.inventory.missing_on(node) == held
+            assert looker.inventory.histogram[5] >= held
+            sim.resume(machine)
+            await asyncio.sleep(5)
+            await looker.look(2)
+            assert looker.inventory.fragments_on(node) == held and looker.inventory.missing_on(node) == 0
+            assert looker.inventory.histogram == [0, 0, 0, 0, 0, 0, 12]
+
+    run(main, 23)
+
+
+def test_lost_shards_and_unreadable_objects_are_counted_from_what_is_there() -> None:
+    async def main() -> None:
+        async with MappedCluster(24) as sim:
+            await sim.engines[0].create_bucket("b")
+            for i in range(4):
+                await put(sim, f"k{i}", 50_000)
+            looker = Looker(sim)
+            await looker.look(2)
+            topology = looker.directory.topology
+            assert topology is not None
+            for i, lost in enumerate((1, 2, 3)):
+                blob = (await sim.engines[0].head_object("b", f"k{i}")).blobs[0]
+                partition = topology.partition_of_blob(blob.id, 0)
+                for shard in range(lost):
+                    service = machine_of(sim, topology.data_owners(partition)[shard]).service
+                    assert service is not None
+                    fragment = blob.id + bytes(4) + bytes((shard,))
+                    await service.handle(FragDelete(partition, fragment), b"")
+            await looker.look(3)
+            assert looker.inventory.histogram == [0, 0, 0, 1, 1, 1, 1]
+            assert looker.inventory.in_debt == 3
+
+    run(main, 24)
+
+
+def test_deleted_objects_and_open_parts_are_no_objects_but_parts_are_repaired() -> None:
+    async def main() -> None:
+        async with MappedCluster(25) as sim:
+            engine = sim.engines[0]
+            await engine.create_bucket("b")
+            await put(sim, "gone", 50_000)
+            await engine.delete_object("b", "gone")
+            upload = await engine.create_upload("b", "big", {})
+            await engine.put_part("b", "big", upload, 1, body(bytes(60_000)), 60_000)
+            looker = Looker(sim)
+            await looker.look(2)
+            inventory = looker.inventory
+            assert sum(inventory.histogram) == 0
+            assert len(list(inventory.listed())) == 2
+            topology = looker.directory.topology
+            assert topology is not None
+            part = next(segment for segment in inventory.listed() if inventory.blob(segment) is not None)
+            assert sum(inventory.blob(segment) is None for segment in inventory.listed()) == 1, "garbage"
+            partition = topology.partition_of_blob(part[:16], 0)
+            service = machine_of(sim, topology.data_owners(partition)[0]).service
+            assert service is not None
+            await service.handle(FragDelete(partition, part + b"\x00"), b"")
+            await looker.look(2)
+            assert inventory.parts_in_debt == 1 and inventory.in_debt == 0
+            assert len(inventory.agenda) == 1
+
+    run(main, 25)
