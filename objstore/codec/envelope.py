@@ -27,6 +27,7 @@ from objstore.ports import Buffer
 __all__ = [
     "CHECKSUM",
     "HEADER_BYTES_MAX",
+    "MAGIC",
     "VERSION",
     "BodyVerifier",
     "EnvelopeHeader",

@@ -115,7 +115,8 @@ class Folder:
             return None  # of another version, or torn by a power cut: it only describes processes that are gone
 
     def write_state(self, state: State) -> None:
-        write_private(self._state, msgspec.json.format(msgspec.json.encode(state), indent=1))
+        """Not synced: after a power cut there is nothing left that it could describe."""
+        write_private(self._state, msgspec.json.format(msgspec.json.encode(state), indent=1), durable=False)
 
     def clear_state(self) -> None:
         self._state.unlink(missing_ok=True)
@@ -142,15 +143,20 @@ class Folder:
         return fd
 
 
-def write_private(path: Path, data: bytes) -> None:
+def write_private(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Replace the file whole; only its owner can read it."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def process_ticks(pid: int) -> int:

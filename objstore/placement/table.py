@@ -209,20 +209,16 @@ class _Adapting:
                 yield p
 
     def move_by_chains(self) -> None:
-        """For what is left: giver to a, a to b, ... to a taker, each in another row. Ends when no chain helps."""
-        for giver in self._nodes:
-            while self._lacks(giver) < 0:
-                chain = self._chain(giver)
-                # From its far end, so that each node has room before it receives. A link can be spoiled by another
-                # one in the same row; what was done until then is valid, and this giver is left as it is.
-                if not chain or not all(self._link(*link) for link in reversed(chain)):
-                    break
+        """For what is left: giver to a, a to b, ... to a taker. Ends when no chain helps.
 
-    def _link(self, p: int, leaving: int, coming: int) -> bool:
-        if p not in self._places[leaving] or not self._fits(self.rows[p], leaving, coming):
-            return False
-        self._replace(p, leaving, coming)
-        return True
+        The links of one chain never get in each other's way, because it is a shortest one: where two share a row,
+        the later link stays within a zone (else its end would have been reached from the earlier one's start).
+        """
+        for giver in self._nodes:
+            while self._lacks(giver) < 0 and (chain := self._chain(giver)):
+                for p, leaving, coming in chain:
+                    assert self._fits(self.rows[p], leaving, coming)
+                    self._replace(p, leaving, coming)
 
     def _chain(self, giver: int) -> list[tuple[int, int, int]]:
         """A shortest chain of (row, leaving, coming) from the giver to a node that lacks some; [] if there is none."""

@@ -37,6 +37,8 @@ class Continue:
     """Go on with the transition in the map."""
 
 
+_NOT_JUDGED_YET = Health(Status.LATE, 0.0, 0.0)
+
 Action: TypeAlias = Nothing | MakeMap | Begin | Continue
 
 
@@ -79,11 +81,13 @@ def waiting_for(
     """
     left: dict[NodeId, float] = {}
     for member in cluster_map.nodes:
-        found = health.get(member.id)
-        if member.id in unanswered_s and found is not None and found.status is not Status.OUT:
-            absent_s = max(found.absent_s, unanswered_s[member.id])
-            if absent_s < out_after_s or found.status is not Status.UP:
-                left[member.id] = max(0.0, out_after_s - absent_s)
+        if member.id not in unanswered_s:
+            continue
+        found = health.get(member.id, _NOT_JUDGED_YET)
+        absent_s = max(found.absent_s, unanswered_s[member.id])
+        given_up = found.status is Status.OUT or (found.status is Status.UP and absent_s >= out_after_s)
+        if not given_up:
+            left[member.id] = max(0.0, out_after_s - absent_s)
     return left
 
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from objstore.model.errors import ObjstoreError
 from objstore.model.ids import NodeId
@@ -48,6 +49,13 @@ class Failure:
     error: str
 
 
+class Silence(NamedTuple):
+    """Members that do not answer but are not given up, and those of them that are not even down."""
+
+    silent: frozenset[NodeId] = frozenset()
+    late: frozenset[NodeId] = frozenset()
+
+
 class Budget:
     """Bytes per second, averaged over a quarter of a second; 0 = unlimited."""
 
@@ -80,6 +88,7 @@ class Dispatcher:
         random: Random,
         settings: RepairSettings,
         on_stored: Callable[[Stored], None],
+        silence: Callable[[], Silence],
     ) -> None:
         self.failures: dict[bytes, Failure] = {}
         self.paused = False
@@ -90,19 +99,15 @@ class Dispatcher:
         self._random = random
         self._settings = settings
         self._on_stored = on_stored
-        self._silent: frozenset[NodeId] = frozenset()
-        self._late: frozenset[NodeId] = frozenset()
-        self._seen: tuple[object, ...] | None = None
+        self._ask_silence = silence
+        self._silence = Silence()  # as of the last turn of the event loop: the inventory's nodes may change in any
+        self._seen: tuple[int, Silence] | None = None
         self._parked: dict[bytes, Parked] = {}
         self._running: dict[bytes, Job] = {}
         self._trims: dict[bytes, None] = {}
         self._writes: Counter[NodeId] = Counter()  # jobs that write to a node
 
     # --- what is told and asked ---
-
-    def set_silent(self, nodes: Collection[NodeId], late: Collection[NodeId]) -> None:
-        """Members that do not answer but are not given up, and those of them that are not even down."""
-        self._silent, self._late = frozenset(nodes), frozenset(late)
 
     @property
     def in_work(self) -> int:
@@ -125,7 +130,8 @@ class Dispatcher:
 
     async def _look_again(self) -> None:
         """Bring back what was parked when nodes or layout have changed, and failures whose pause is over."""
-        seen = (self._inventory.generation, self._silent, self._late)
+        self._silence = self._ask_silence()
+        seen = (self._inventory.generation, self._silence)
         if seen != self._seen:
             self._seen = seen
             parked, self._parked = self._parked, {}
@@ -148,6 +154,7 @@ class Dispatcher:
     async def _fill(self, group: asyncio.TaskGroup) -> None:
         aside: list[bytes] = []
         planned = 0
+        self._silence = self._ask_silence()
         while len(self._running) < self._settings.jobs and len(aside) < SET_ASIDE_MAX:
             segment = self._inventory.agenda.pop()
             if segment is None:
@@ -155,6 +162,7 @@ class Dispatcher:
             planned += 1
             if planned % PLANNED_AT_ONCE == 0:
                 await asyncio.sleep(0)
+                self._silence = self._ask_silence()
             failure = self.failures.get(segment)
             if segment in self._running or (failure and failure.again_at > self._clock.monotonic()):
                 continue
@@ -171,7 +179,7 @@ class Dispatcher:
             self._push(segment)
 
     def _plan(self, segment: bytes) -> tuple[SegmentPlan, Job] | None:
-        view = self._inventory.view(segment, self._silent, self._late)
+        view = self._inventory.view(segment, *self._silence)
         blob = self._inventory.blob(segment)
         if view is None or blob is None:
             return None

@@ -42,7 +42,7 @@ from objstore.ports import Clock, Random
 from objstore.register.change import Change, Outcome
 from objstore.repair.antientropy import AntiEntropy
 from objstore.repair.controller import Begin, Continue, decide, room_for_out, waiting_for
-from objstore.repair.dispatcher import FAILED_AFTER, Budget, Dispatcher, Parked
+from objstore.repair.dispatcher import FAILED_AFTER, Budget, Dispatcher, Parked, Silence
 from objstore.repair.executor import Executor, Stored
 from objstore.repair.garbage import Garbage
 from objstore.repair.redundancy import can_lose, totals
@@ -95,7 +95,7 @@ class Term:
         self._surveyor = Surveyor(office.peers, clock, cluster_map.code)
         self._inventory = inventory = self._surveyor.inventory
         executor = Executor(office.peers, self._budget.spend)
-        self._dispatcher = Dispatcher(executor, inventory, clock, office.random, settings, self._stored)
+        self._dispatcher = Dispatcher(executor, inventory, clock, office.random, settings, self._stored, self._silence)
         self._antientropy = AntiEntropy(office.peers, partial(_rewrite, office.registers))
         self._garbage = Garbage(office.peers, office.registers, inventory, clock, settings)
         self._transition = Transition(office.peers, office.coordinator, partial(_settle, office.registers))
@@ -191,6 +191,11 @@ class Term:
         unanswered_s = {node: now - since for node, since in self._silent_since.items()}
         return waiting_for(self._map, self._health, unanswered_s, self._settings.out_after_s)
 
+    def _silence(self) -> Silence:
+        silent = self._silent()
+        not_down_s = self._settings.out_after_s - self._settings.down_after_s
+        return Silence(frozenset(silent), frozenset(node for node, left in silent.items() if left > not_down_s))
+
     # --- the data ---
 
     async def survey(self) -> None:
@@ -201,9 +206,6 @@ class Term:
                     await self._surveyor.look(topology)
                     self._looked_ms = self._clock.wall_ms()
                     self._looked.set()
-                    silent = self._silent()
-                    not_down_s = self._settings.out_after_s - self._settings.down_after_s
-                    self._dispatcher.set_silent(silent, [node for node, left in silent.items() if left > not_down_s])
                     await self._dispatcher.trim(self._may_act)
             except ObjstoreError as error:
                 log.warning("the survey was interrupted: %s", error)

@@ -195,7 +195,7 @@ class SimCluster:
         self.engines.append(Engine(peers, clock, SimRandom(self.seed + 1000 + index)))
 
     async def converged(self, within_s: float) -> str:
-        """"" once the repairer says that every object is whole and the layout has settled; else what is left."""
+        """ "" once the repairer says that every object is whole and the layout has settled; else what is left."""
         end = self.loop.time() + within_s
         while True:
             survey = await self.survey()

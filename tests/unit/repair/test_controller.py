@@ -67,3 +67,4 @@ def test_a_silent_member_is_waited_for_until_it_is_given_up() -> None:
     assert waiting_for(a_map(), health(A="down"), {}, 10.0) == {}, "it answers again"
     assert waiting_for(a_map(), health(), {b: 4.0}, 10.0) == {b: 6.0}, "it has its lease, but does not answer"
     assert waiting_for(a_map(), health(), {b: 11.0}, 10.0) == {}
+    assert waiting_for(a_map(), {}, {b: 1.0}, 10.0) == {b: 9.0}, "a new leader has judged nobody yet"

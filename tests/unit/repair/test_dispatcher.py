@@ -11,7 +11,7 @@ from objstore.model.ids import BlobId, NodeId
 from objstore.model.manifest import BlobRef
 from objstore.placement.layout import compute_layout
 from objstore.placement.topology import Topology
-from objstore.repair.dispatcher import FAILED_AFTER, Budget, Dispatcher, Parked
+from objstore.repair.dispatcher import FAILED_AFTER, Budget, Dispatcher, Parked, Silence
 from objstore.repair.executor import Job, Stored
 from objstore.repair.inventory import Inventory, Record
 from objstore.repair.settings import RepairSettings
@@ -71,6 +71,7 @@ class Bench:
         self.judge()
         self.executor = FakeExecutor()
         self.stored: list[Stored] = []
+        self.silence = Silence()
         self.dispatcher = Dispatcher(
             self.executor,  # type: ignore[arg-type]
             self.inventory,
@@ -78,6 +79,7 @@ class Bench:
             Seeded(1),
             SETTINGS,
             self.stored.append,
+            lambda: self.silence,
         )
 
     def live(self, *nodes: NodeId) -> None:
@@ -135,12 +137,12 @@ def test_parked_work_comes_back_when_nodes_do() -> None:
         gone = NODES[0]
         bench.live(*NODES[1:])
         bench.judge()
-        bench.dispatcher.set_silent([gone], [gone])
+        bench.silence = Silence(frozenset([gone]), frozenset([gone]))
         hurt = bench.inventory.in_debt
         assert hurt > 0
         await bench.work(5)
         assert bench.dispatcher.parked()[Parked.WAITING] == hurt and not bench.executor.tried
-        bench.dispatcher.set_silent([], [])
+        bench.silence = Silence()
         await bench.work(5)
         assert bench.inventory.in_debt == 0, "given up: rebuilt on the stand-in"
         bench.live(*NODES[2:])
