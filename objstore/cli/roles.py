@@ -139,7 +139,7 @@ async def _run_node(stack: AsyncExitStack, context: Context, link: Link, disk: D
         name=context.name,
         zone=section.zone,
         capacity_bytes=capacity,
-        reserve_bytes=section.reserve,
+        reserve_bytes=min(section.reserve, capacity // 20),  # on a small disk the default would leave nothing
         partition_bits=context.config.cluster.partition_bits,
         on_fatal=context.fail,
     )
