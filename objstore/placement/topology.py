@@ -133,11 +133,15 @@ class _Placement:
         return tuple(self._layout_nodes[node] for node in self._rows[partition])
 
     def _substituted(self, partition: int) -> Owners:
-        """Out owners are dealt with in the order of `View.out`; each goes to the next node that is not out."""
+        """Out owners are dealt with in the order of `View.out`; each goes to the next node that is not out.
+
+        Only nodes of the view's layout stand in: owners follow from the view alone. A member that joins the map
+        must not become an owner without a new epoch, or two majorities of one epoch would not meet.
+        """
         owners = list(self._base(partition))
         lost = [node for node in self._out if node in owners]
         if lost:
-            free = (node for node in self._stand_ins(partition) if node not in self._out)
+            free = (n for n in self._stand_ins(partition) if n in self._placed and n not in self._out)
             for node, substitute in zip(lost, free, strict=False):
                 owners[owners.index(node)] = substitute
         return tuple(owners)

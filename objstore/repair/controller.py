@@ -1,17 +1,18 @@
 """What to do about the cluster map next. Pure: a decision from the map and the health of its members.
 
 A transition that has begun is finished before anything else (its next view cannot be taken back). Nodes that the
-detector calls out leave their share to the handoff order; one that is steadily back takes it again.
+detector calls out leave their share to the handoff order; one that is steadily back takes it again, and one that
+is back with an empty disk is replaced by itself under its new identity.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from objstore.cluster.detector import Health, Status
-from objstore.model.cluster import ClusterMap
+from objstore.model.cluster import ClusterMap, NodeLease
 from objstore.model.ids import NodeId
 
 
@@ -33,20 +34,32 @@ class Begin:
 
 
 @dataclass(frozen=True, slots=True)
+class Replace:
+    """Start a transition to a layout in which the newcomer has the slots of the member that is out."""
+
+    old: NodeId
+    new: NodeLease
+
+
+@dataclass(frozen=True, slots=True)
 class Continue:
     """Go on with the transition in the map."""
 
 
 _NOT_JUDGED_YET = Health(Status.LATE, 0.0, 0.0)
 
-Action: TypeAlias = Nothing | MakeMap | Begin | Continue
+Action: TypeAlias = Nothing | MakeMap | Begin | Replace | Continue
 
 
-def decide(cluster_map: ClusterMap | None, health: Mapping[NodeId, Health]) -> Action:
+def decide(cluster_map: ClusterMap | None, health: Mapping[NodeId, Health], spares: Sequence[NodeLease] = ()) -> Action:
+    """`spares`: live nodes that are no members."""
     if cluster_map is None:
         return MakeMap()
     if cluster_map.next is not None:
         return Continue()
+    replacement = namesake(cluster_map, health, spares)
+    if replacement is not None:
+        return replacement
     out = wanted_out(cluster_map, health)
     return Nothing() if out == cluster_map.current.out else Begin(out)
 
@@ -63,6 +76,17 @@ def wanted_out(cluster_map: ClusterMap, health: Mapping[NodeId, Health]) -> tupl
         if member.id not in already and _status(health, member.id) is Status.OUT:
             candidates.append(member.id)
     return tuple(sorted(candidates[: room_for_out(cluster_map)]))
+
+
+def namesake(cluster_map: ClusterMap, health: Mapping[NodeId, Health], spares: Sequence[NodeLease]) -> Replace | None:
+    """A node that came back under its name with an empty disk has a new identity: it takes over from the old one
+    once that one is out. Two processes of one name that both live are a mistake, and left alone."""
+    for member in cluster_map.nodes:
+        if _status(health, member.id) is Status.OUT:
+            for lease in spares:
+                if lease.name == member.name:
+                    return Replace(member.id, lease)
+    return None
 
 
 def room_for_out(cluster_map: ClusterMap) -> int:

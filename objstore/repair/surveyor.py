@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from objstore.model import limits
 from objstore.model.clock import Ballot
 from objstore.model.cluster import ErasureCode
-from objstore.model.errors import ObjstoreError
+from objstore.model.errors import ObjstoreError, StaleEpoch
 from objstore.model.ids import NodeId
 from objstore.placement.topology import Topology
 from objstore.ports import Clock
@@ -144,12 +144,12 @@ class Surveyor:
 
         async def one(partition: int) -> None:
             try:
-                await self._read_partition(topology, partition, due[partition], digests, needed)
+                complete = await self._read_partition(topology, partition, due[partition], digests, needed)
             except ObjstoreError as error:
                 log.debug("survey: registers of partition %d: %s", partition, error)
-            else:
-                look = self._meta[partition]
-                look.signature, look.at = look.seen, now
+                return
+            look = self._meta[partition]
+            look.signature, look.at = look.seen if complete else None, now
 
         await in_parallel(WIDTH, due, one)
         return needed
@@ -187,19 +187,24 @@ class Surveyor:
         owners: tuple[NodeId, ...],
         digests: Mapping[tuple[NodeId, int], tuple[int, int]],
         needed: dict[int, None],
-    ) -> None:
+    ) -> bool:
+        """False if an owner did not answer just now: then the partition is read again next time."""
         look = self._meta[partition]
         answering = [node for node in owners if (node, partition) in digests]
         seen = [digests[node, partition] for node in answering]
         if not answering:
             self.disputes.pop(partition, None)
             self.inventory.set_replicas(partition, 0, {})
-            return
+            return not owners
         agreed = seen[0] if all(one == seen[0] for one in seen) else None
         if agreed is None or agreed != look.digest:
             sources = answering[:1] if agreed is not None else answering
-            ballots = {node: await self._ballots(node, partition) for node in sources}
+            tag = topology.meta_view(partition).tag
+            ballots = {node: await self._ballots(node, partition, tag) for node in sources}
+            look.digest = None  # whatever happens meanwhile, what is loaded no longer belongs to it
             lagging = self._load_lags(partition, ballots)
+            if len(answering) > len(topology.meta_view(partition).sets[0]) // 2:
+                self._forget(partition, ballots)
             await self._load(topology, partition, ballots, needed)
         else:
             lagging = {}
@@ -208,13 +213,17 @@ class Surveyor:
             look.suspects = {}
         look.digest = agreed
         self.inventory.set_replicas(partition, len(answering), lagging)
+        return len(answering) == len(owners)
 
-    async def _ballots(self, node: NodeId, partition: int) -> dict[bytes, bytes]:
+    async def _ballots(self, node: NodeId, partition: int, tag: int) -> dict[bytes, bytes]:
+        """What a node accepted; StaleEpoch if it knows a newer layout, under which it may have dropped everything."""
         found: dict[bytes, bytes] = {}
         after = b""
         while True:
             request = RegPull(partition, after, limits.SCAN_RECORDS_MAX, ballots_only=True)
             page, _ = await ask(self._calls, node, request, RegPulled, timeout_s=limits.RPC_TIMEOUT_S)
+            if page.fence > tag:
+                raise StaleEpoch(f"partition {partition} is fenced at {page.fence} on node {node}")
             for i, key in enumerate(page.keys):
                 ballot = page.ballots[16 * i : 16 * i + 16]
                 if any(ballot):  # else it was promised only
@@ -244,6 +253,12 @@ class Surveyor:
         self.disputes[partition] = disputes
         return {dispute.key: len(dispute.lagging) for dispute in disputes}
 
+    def _forget(self, partition: int, ballots: Mapping[NodeId, Mapping[bytes, bytes]]) -> None:
+        """Registers that a majority knows nothing of. Fewer owners prove nothing: they may have been away."""
+        known = self.inventory.records.get(partition, {})
+        for key in [key for key in known if not any(key in held for held in ballots.values())]:
+            self.inventory.set_record(partition, key, None)
+
     async def _load(
         self,
         topology: Topology,
@@ -251,11 +266,9 @@ class Surveyor:
         ballots: Mapping[NodeId, Mapping[bytes, bytes]],
         needed: dict[int, None],
     ) -> None:
-        """Decode registers whose newest ballot is not the one that was decoded; forget those that are gone."""
+        """Decode registers whose newest ballot is not the one that was decoded."""
         known = self.inventory.records.get(partition, {})
         newest = _newest(ballots)
-        for key in [key for key in known if key not in newest]:
-            self.inventory.set_record(partition, key, None)
         wanted: dict[NodeId, list[bytes]] = {}
         for key, (ballot, source) in newest.items():
             record = known.get(key)

@@ -20,12 +20,13 @@ from functools import partial
 
 import msgspec
 
+from objstore.cluster.bootstrap import spares
 from objstore.cluster.detector import FailureDetector, Health, Status
 from objstore.cluster.directory import Directory
 from objstore.cluster.port import MAP_KEY, NODES, REPAIR_CONTROL_KEY, SURVEY_KEY, Coordinator
 from objstore.engine.peers import Peers
 from objstore.engine.registers import Registers
-from objstore.model.cluster import ClusterMap, NodeLease, decode_map, decode_node_lease
+from objstore.model.cluster import ClusterMap, Node, NodeLease, decode_map, decode_node_lease
 from objstore.model.errors import ObjstoreError
 from objstore.model.ids import NodeId
 from objstore.model.records import Register, RegisterKey, decode
@@ -41,7 +42,7 @@ from objstore.model.survey import (
 from objstore.ports import Clock, Random
 from objstore.register.change import Change, Outcome
 from objstore.repair.antientropy import AntiEntropy
-from objstore.repair.controller import Begin, Continue, decide, room_for_out, waiting_for
+from objstore.repair.controller import Begin, Continue, Replace, decide, room_for_out, waiting_for
 from objstore.repair.dispatcher import FAILED_AFTER, Budget, Dispatcher, Parked, Silence
 from objstore.repair.executor import Executor, Stored
 from objstore.repair.garbage import Garbage
@@ -146,10 +147,17 @@ class Term:
         self._observe(leases)
         if self._directory.map_revision < now.revision:
             await self._directory.refresh()
-        action = decide(now.map, self._health)
+        action = decide(now.map, self._health, spares(now.map, leases.values()))
         if isinstance(action, Begin):
             room = room_for_out(now.map)
             return await self._took(now, await self._transition.begin(now, now.map.current.layout, action.out, room))
+        if isinstance(action, Replace):
+            lease = action.new
+            node = Node(lease.id, lease.name, lease.zone, lease.capacity_bytes)
+            step = await self._transition.replace(now, action.old, node, room_for_out(now.map))
+            if step.now.revision != now.revision:
+                self._note(f"node {lease.name} is back with an empty disk and takes its old place under a new identity")
+            return await self._took(now, step)
         if isinstance(action, Continue):
             return await self._took(now, await self._transition.advance(now))
         self._held_up = ""

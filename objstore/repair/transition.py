@@ -28,7 +28,7 @@ import msgspec
 
 from objstore.cluster.port import MAP_KEY, Coordinator
 from objstore.model import limits
-from objstore.model.cluster import ClusterMap, Layout, View, encode_map
+from objstore.model.cluster import ClusterMap, Layout, Node, View, encode_map
 from objstore.model.errors import ObjstoreError, QuorumLost
 from objstore.model.ids import NodeId
 from objstore.model.records import RegisterKey
@@ -113,6 +113,16 @@ class Transition:
         same = [p for p in range(planned.partitions) if _same_owners(topology, p)]
         return await self._put(start, msgspec.structs.replace(planned, synced=_with_bits(planned, same)))
 
+    async def replace(self, start: Versioned, old: NodeId, new: Node, room: int) -> Step:
+        """Publish a layout in which `new`, not a member yet, has every slot of `old`; `old` leaves when it holds."""
+        current = start.map.current
+        nodes = tuple(new.id if node == old else node for node in current.layout.nodes)
+        layout = msgspec.structs.replace(current.layout, nodes=nodes)
+        widened = msgspec.structs.replace(start.map, nodes=(*start.map.nodes, new))
+        out = [node for node in current.out if node != old]
+        step = await self.begin(Versioned(widened, start.revision), layout, out, room)
+        return step if step.now.revision != start.revision else Step(start, step.held_up)
+
     async def _prepare(self, planned: ClusterMap) -> list[NodeId]:
         """Make every newcomer forget. Returns those that did not confirm."""
         assert planned.next is not None
@@ -193,7 +203,9 @@ class Transition:
 
     async def _finish(self, now: Versioned) -> Step:
         assert now.map.next is not None
-        done = msgspec.structs.replace(now.map, current=now.map.next, next=None, synced=b"")
+        view = now.map.next
+        members = tuple(node for node in now.map.nodes if node.id in view.layout.nodes)
+        done = msgspec.structs.replace(now.map, nodes=members, current=view, next=None, synced=b"")
         return await self._put(now, done)
 
     async def forget(self, cluster_map: ClusterMap) -> None:

@@ -195,16 +195,27 @@ class SimCluster:
         self.engines.append(Engine(peers, clock, SimRandom(self.seed + 1000 + index)))
 
     async def converged(self, within_s: float) -> str:
-        """ "" once the repairer says that every object is whole and the layout has settled; else what is left."""
+        """ "" once every object is whole and every machine is a member that is in; else what is left."""
+        return await self._until(within_s, everyone=True)
+
+    async def whole(self, within_s: float) -> str:
+        """ "" once every object is at full redundancy, whoever is out; else what is left."""
+        return await self._until(within_s, everyone=False)
+
+    async def _until(self, within_s: float, *, everyone: bool) -> str:
         end = self.loop.time() + within_s
+        coordinator = self.coordinator("")
         while True:
             survey = await self.survey()
-            entry = await self.coordinator("").get("map")
-            cluster_map = decode_map(entry.value) if entry is not None else None
-            if survey is not None and cluster_map is not None:
+            entry = await coordinator.get("map")
+            if survey is not None and entry is not None:
+                cluster_map = decode_map(entry.value)
                 fresh = SimClock(self.loop).wall_ms() - survey.as_of_ms < 5000
-                whole = survey.objects.full == survey.objects.total
-                if fresh and whole and cluster_map.next is None and not cluster_map.current.out:
+                whole = survey.objects.full == survey.objects.total and survey.repair.state == "idle"
+                members = {node.id for node in cluster_map.nodes if node.id not in cluster_map.current.out}
+                settled = cluster_map.next is None and members == {m.service.id for m in self.machines if m.service}
+                all_in = not everyone or not cluster_map.current.out
+                if fresh and whole and settled and all_in:
                     return ""
             if self.loop.time() > end:
                 return f"not whole again: {survey}"
@@ -220,6 +231,11 @@ class SimCluster:
         if power:
             machine.disk.crash(self.random)
             machine.kv.crash(self.random)
+
+    def wipe(self, machine: SimNode) -> None:
+        """A new empty disk; the machine is down."""
+        assert not machine.up
+        machine.disk, machine.kv = SimDisk(), SimKV(TABLES)
 
     def pause(self, machine: SimNode) -> None:
         self.network.paused.add(machine.name)

@@ -105,6 +105,44 @@ def test_multipart_joins_parts_in_order_and_repeats_its_answer() -> None:
     run(main, 4)
 
 
+def test_repair_restores_full_redundancy_and_the_next_two_losses_cost_nothing() -> None:
+    async def main() -> None:
+        async with SimCluster(6) as cluster:
+            one, two = cluster.engines
+            await one.create_bucket("b")
+            data = {f"k{size}": cluster.random.randbytes(size) for size in (5, 40_000, 700_000, 2_000_000)}
+            for key, content in data.items():
+                await one.put_object("b", key, body(content), len(content), {})
+            cluster.kill(cluster.machines[0])
+            assert await cluster.whole(60) == ""
+            for machine in cluster.machines[1:3]:
+                cluster.kill(machine)
+            for key, content in data.items():
+                assert await get(two, "b", key) == content
+                await two.put_object("b", key + "again", body(content), len(content), {})
+
+    run(main, 6)
+
+
+def test_wiped_node_takes_its_old_place_under_a_new_identity() -> None:
+    async def main() -> None:
+        async with SimCluster(7) as cluster:
+            one, two = cluster.engines
+            await one.create_bucket("b")
+            data = {f"k{size}": cluster.random.randbytes(size) for size in (5, 40_000, 700_000)}
+            for key, content in data.items():
+                await one.put_object("b", key, body(content), len(content), {})
+            for machine in cluster.machines:  # one after the other: in the end every disk is a new one
+                cluster.kill(machine)
+                cluster.wipe(machine)
+                await cluster.start_node(machine)
+                assert await cluster.converged(120) == ""
+            for key, content in data.items():
+                assert await get(two, "b", key) == content
+
+    run(main, 7)
+
+
 def test_same_seed_gives_the_same_trace() -> None:
     async def main() -> int:
         async with SimCluster(5) as cluster:

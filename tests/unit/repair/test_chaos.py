@@ -99,16 +99,18 @@ def test_after_any_trouble_all_is_there_and_whole_again(seed: int) -> None:
             await asyncio.gather(chaos.write(0, "p"), chaos.write(1, "q"), chaos.hurt_nodes(), chaos.hurt_repairers())
             sim.network.faults = NetworkFaults()
             await asyncio.sleep(10)
-            live = len((await sim.engines[0].list_objects("b")).entries)
-            await chaos.repaired.until(
-                lambda s: is_full(s) and s.repair.state == "idle" and s.objects.total == live, within_s=300
-            )
-            await asyncio.sleep(40)  # garbage has its delays
-            infos = [
-                await sim.engines[0].head_object("b", e.key) for e in (await sim.engines[0].list_objects("b")).entries
-            ]
+            await chaos.repaired.until(lambda s: is_full(s) and s.repair.state == "idle", within_s=300)
+            await asyncio.sleep(40)  # garbage has its delays; a write of unknown outcome may still be completed
+            keys = [entry.key for entry in (await sim.engines[0].list_objects("b")).entries]
+            infos = [await sim.engines[0].head_object("b", key) for key in keys]
             needed = 6 * sum(len(info.blobs) for info in infos)
-            await chaos.repaired.until(lambda s: sum(n.fragments for n in s.nodes.values()) == needed, within_s=200)
+            await chaos.repaired.until(
+                lambda s: (
+                    s.objects.full == s.objects.total == len(keys)
+                    and sum(n.fragments for n in s.nodes.values()) == needed
+                ),
+                within_s=200,
+            )
             await chaos.account()
 
     run(main, seed)

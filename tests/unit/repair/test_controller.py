@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from objstore.cluster.detector import Health, Status
-from objstore.model.cluster import ClusterMap, ErasureCode, Layout, Node, View
+from objstore.model.cluster import ClusterMap, ErasureCode, Layout, Node, NodeLease, View
 from objstore.model.ids import NodeId
-from objstore.repair.controller import Begin, Continue, MakeMap, Nothing, decide, waiting_for, wanted_out
+from objstore.repair.controller import Begin, Continue, MakeMap, Nothing, Replace, decide, waiting_for, wanted_out
 
 
 def a_map(names: str = "ABCDEFGH", out: str = "", *, joint: bool = False) -> ClusterMap:
@@ -68,3 +68,16 @@ def test_a_silent_member_is_waited_for_until_it_is_given_up() -> None:
     assert waiting_for(a_map(), health(), {b: 4.0}, 10.0) == {b: 6.0}, "it has its lease, but does not answer"
     assert waiting_for(a_map(), health(), {b: 11.0}, 10.0) == {}
     assert waiting_for(a_map(), {}, {b: 1.0}, 10.0) == {b: 9.0}, "a new leader has judged nobody yet"
+
+
+def lease(id: str, name: str) -> NodeLease:
+    return NodeLease(NodeId(id), name, "z", "127.0.0.1:1", 1, 0, 1, 0, "1")
+
+
+def test_node_back_under_its_name_replaces_the_member_that_is_out() -> None:
+    name = a_map().nodes[0].name
+    newcomer = lease("new", name)
+    assert decide(a_map(out="A"), health(A="out"), [newcomer]) == Replace(NodeId("A"), newcomer)
+    assert decide(a_map(), health(A="down"), [newcomer]) == Nothing(), "the old one may come back yet"
+    assert decide(a_map(), health(), [newcomer]) == Nothing(), "two live nodes of one name are a mistake"
+    assert decide(a_map(out="A"), health(A="out"), [lease("new", "another")]) == Nothing()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 
 from objstore.cluster.directory import Directory
 from objstore.engine.peers import Peers
+from objstore.model.errors import Unreachable
 from objstore.model.ids import NodeId
 from objstore.ports import Buffer
 from objstore.repair.surveyor import Surveyor
-from objstore.wire.messages import FragDelete, Reply, Request
+from objstore.wire.messages import FragDelete, RegDigests, RegPull, RegPulled, Reply, Request
 from tests.sim.cluster import SimClock, SimCluster
 from tests.sim.loop import run
 from tests.sim.network import SimTransport
@@ -24,11 +26,14 @@ class Counted:
         self._peers = peers
         self.is_up = peers.is_up
         self.count: Counter[str] = Counter()
+        self.instead: Callable[[NodeId, Request], Reply | None] = lambda node, request: None  # may raise, too
 
     async def call(
         self, node: NodeId, request: Request, payload: Buffer = b"", *, timeout_s: float = 4.0
     ) -> tuple[Reply, bytes | memoryview]:
         self.count[type(request).__name__] += 1
+        if (answer := self.instead(node, request)) is not None:
+            return answer, b""
         return await self._peers.call(node, request, payload, timeout_s=timeout_s)
 
 
@@ -182,3 +187,58 @@ def test_deleted_objects_and_open_parts_are_no_objects_but_parts_are_repaired() 
             assert len(inventory.agenda) == 1
 
     run(main, 25)
+
+
+def test_an_answer_lost_on_the_way_is_asked_for_again() -> None:
+    async def main() -> None:
+        async with MappedCluster(26) as sim:
+            await sim.engines[0].create_bucket("b")
+            for i in range(8):
+                await put(sim, f"k{i}", 100)
+            looker = Looker(sim)
+            lost: list[NodeId] = []
+
+            def lose_one(node: NodeId, request: Request) -> Reply | None:
+                if isinstance(request, RegDigests) and not lost:
+                    lost.append(node)
+                    raise Unreachable("lost on the way")
+                return None
+
+            looker.calls.instead = lose_one
+            await looker.look()
+            assert lost and sum(looker.inventory.histogram[:6]) > 0
+            await looker.look(2)
+            assert looker.inventory.histogram == [0, 0, 0, 0, 0, 0, 8]
+
+    run(main, 26)
+
+
+def test_a_node_that_has_moved_on_to_a_newer_layout_makes_no_object_vanish() -> None:
+    """Between its digest and its pull it dropped the partition; the same digest is seen again later."""
+
+    async def main() -> None:
+        async with MappedCluster(27) as sim:
+            await sim.engines[0].create_bucket("b")
+            for i in range(8):
+                await put(sim, f"k{i}", 100)
+            looker = Looker(sim)
+
+            def dropped(node: NodeId, request: Request) -> Reply | None:
+                return RegPulled([], b"", [], [], [], False, fence=99) if isinstance(request, RegPull) else None
+
+            looker.calls.instead = dropped
+            await looker.look(2)
+            assert sum(looker.inventory.histogram) == 0, "nothing could be read yet"
+            looker.calls.instead = lambda node, request: None
+            await looker.look(2)
+            assert looker.inventory.histogram == [0, 0, 0, 0, 0, 0, 8]
+            for i in range(8):
+                await put(sim, f"k{i}", 101)  # every partition has changed and must be read again
+            looker.calls.instead = dropped
+            await looker.look(2)
+            assert sum(looker.inventory.histogram) == 8
+            looker.calls.instead = lambda node, request: None
+            await looker.look(2)
+            assert looker.inventory.histogram == [0, 0, 0, 0, 0, 0, 8]
+
+    run(main, 27)
