@@ -1,11 +1,12 @@
 """A simulated cluster does what a cluster does: first without faults, then with them."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 
 from objstore.engine.types import WriteCondition
-from objstore.model.errors import NoSuchKey, PreconditionFailed
+from objstore.model.errors import IncompleteBody, NoSuchKey, PreconditionFailed
 from tests.sim.cluster import SimCluster
 from tests.sim.loop import run
 
@@ -61,8 +62,6 @@ def test_m_nodes_down_lose_nothing_and_writes_go_on() -> None:
 
 def test_one_creator_wins_over_two_gateways() -> None:
     async def main() -> None:
-        import asyncio
-
         async with SimCluster(3) as cluster:
             await cluster.engines[0].create_bucket("b")
 
@@ -103,6 +102,47 @@ def test_multipart_joins_parts_in_order_and_repeats_its_answer() -> None:
             assert (await one.list_uploads("b")).uploads == []
 
     run(main, 4)
+
+
+def test_node_that_dies_in_the_middle_of_a_stream_costs_no_redundancy() -> None:
+    async def main() -> None:
+        async with SimCluster(8) as cluster:
+            one, two = cluster.engines
+            await one.create_bucket("b")
+            data = cluster.random.randbytes(9_000_000)
+
+            async def dying(data: bytes) -> AsyncIterator[bytes]:
+                for i in range(0, len(data), 1_000_000):
+                    if i == 5_000_000:
+                        cluster.kill(cluster.machines[0])
+                        cluster.pause(cluster.machines[1])
+                    yield data[i : i + 1_000_000]
+
+            info = await one.put_object("b", "k", dying(data), len(data), {})
+            assert info.blobs[0].absent == ()
+            cluster.kill(cluster.machines[2])
+            cluster.resume(cluster.machines[1])
+            assert await get(two, "b", "k") == data
+
+    run(main, 8)
+
+
+def test_body_that_ends_early_leaves_nothing() -> None:
+    async def main() -> None:
+        async with SimCluster(9) as cluster:
+            one, _ = cluster.engines
+            await one.create_bucket("b")
+            for size in (1000, 100_000, 9_000_000):
+                with pytest.raises(IncompleteBody):
+                    await one.put_object("b", "k", body(bytes(size - 1)), size, {})
+                with pytest.raises(IncompleteBody):
+                    await one.put_object("b", "k", body(bytes(size + 1)), size, {})
+            with pytest.raises(NoSuchKey):
+                await one.head_object("b", "k")
+            await asyncio.sleep(30)
+            assert sum(machine.service.stats().fragments for machine in cluster.machines if machine.service) == 0
+
+    run(main, 9)
 
 
 def test_repair_restores_full_redundancy_and_the_next_two_losses_cost_nothing() -> None:
