@@ -23,7 +23,7 @@ class Engine:
         self.peers = peers
         self.registers = Registers(peers, clock, random)
         self._reader = BlobReader(peers)
-        self._writer = BlobWriter(peers, self._reader)
+        self._writer = BlobWriter(peers)
         self._buckets = Buckets(self.registers, peers, clock, random)
         objects = Objects(peers, self.registers, self._buckets, self._writer, self._reader, clock, random)
         uploads = Multipart(peers, self.registers, self._buckets, objects, self._writer, clock, random)

@@ -38,10 +38,6 @@ class BlobReader:
         self._peers = peers
         self._reports: set[asyncio.Task[None]] = set()
 
-    def segment(self, ref: BlobRef, segment: int, places: Mapping[int, NodeId] | None = None) -> SegmentSource:
-        """`places`: where shards are known to be; by default where the newest layout puts them."""
-        return SegmentSource(self, self._peers, ref, segment, places)
-
     async def read(self, blobs: tuple[BlobRef, ...], offset: int, length: int) -> AsyncIterator[Buffer]:
         """Bytes [offset, offset+length) of the concatenated blobs. Raises QuorumLost when fewer than k shards
         of a segment can be read."""
@@ -65,7 +61,7 @@ class BlobReader:
     ) -> Iterator[tuple[SegmentSource, int, int]]:
         """(source, offset in the segment, length): whole stripes where the range allows."""
         for piece in segment_ranges(blobs, offset, length):
-            source = self.segment(piece.blob, piece.segment)
+            source = SegmentSource(self, self._peers, piece.blob, piece.segment)
             start, stop = piece.offset, piece.offset + piece.length
             while start < stop:
                 size = min(stop - start, source.batch_bytes - start % source.batch_bytes)
@@ -99,7 +95,6 @@ class SegmentSource:
         peers: Peers,
         ref: BlobRef,
         segment: int,
-        places: Mapping[int, NodeId] | None = None,
     ) -> None:
         topology = peers.topology
         self._reader = reader
@@ -108,8 +103,7 @@ class SegmentSource:
         self.segment = segment
         self.shape = SegmentShape(ref.segment_length(segment), ref.k, ref.m, ref.cell_size)
         owners = topology.data_owners(topology.partition_of_blob(ref.id, segment))
-        known = places if places is not None else dict(enumerate(owners))
-        self._holders: dict[int, list[NodeId]] = {shard: [node] for shard, node in known.items()}
+        self._holders: dict[int, list[NodeId]] = {shard: [node] for shard, node in enumerate(owners)}
         self._failed: set[tuple[int, NodeId]] = set()  # shards a holder did not give
         self._corrupt: set[tuple[int, NodeId]] = set()  # ... because they did not verify
 
@@ -125,11 +119,6 @@ class SegmentSource:
         wanted = sorted({piece.shard for piece in ranges})
         cells = await self._data_cells(wanted, first, last)
         return [cells[piece.shard][piece.stripe - first][piece.start : piece.start + piece.length] for piece in ranges]
-
-    async def shard_cell(self, stripe: int, shard: int) -> Buffer:
-        """One cell of any shard, computed from k others (repair)."""
-        got = await self._gather([], stripe, stripe, also_not=shard)
-        return (await self._rebuilt(got, [shard], stripe, stripe))[shard][0]
 
     async def _data_cells(self, wanted: Sequence[int], first: int, last: int) -> dict[int, list[memoryview]]:
         got = await self._gather(wanted, first, last)
@@ -157,13 +146,8 @@ class SegmentSource:
             return work()
         return await asyncio.get_running_loop().run_in_executor(None, work)
 
-    async def _gather(
-        self, wanted: Sequence[int], first: int, last: int, *, also_not: int | None = None
-    ) -> dict[int, list[memoryview]]:
-        """Cells of stripes first..last of the wanted shards, or of any k shards when some cannot be had.
-
-        `also_not`: a shard not to be asked (it is the one being rebuilt).
-        """
+    async def _gather(self, wanted: Sequence[int], first: int, last: int) -> dict[int, list[memoryview]]:
+        """Cells of stripes first..last of the wanted shards, or of any k shards when some cannot be had."""
         k = self.ref.k
         got: dict[int, list[memoryview]] = {}
         pending: dict[asyncio.Task[list[memoryview]], int] = {}
@@ -174,11 +158,11 @@ class SegmentSource:
             pending[asyncio.create_task(self._fetch(shard, first, last))] = shard
 
         def spares() -> list[int]:
-            left = [s for s in range(k + self.ref.m) if s not in tried and s != also_not and self._candidates(s)]
+            left = [s for s in range(k + self.ref.m) if s not in tried and self._candidates(s)]
             return sorted(left, key=lambda s: not self._peers.is_up(self._candidates(s)[0]))
 
         def satisfied() -> bool:
-            return len(got) >= k or (bool(wanted) and all(shard in got for shard in wanted))
+            return len(got) >= k or all(shard in got for shard in wanted)
 
         def launch_spares(count: int) -> int:
             chosen = spares()[: max(0, count)]
@@ -187,7 +171,7 @@ class SegmentSource:
             return count - len(chosen)
 
         alive = [s for s in wanted if any(self._peers.is_up(node) for node in self._candidates(s))]
-        degraded = len(alive) < len(wanted) or not wanted
+        degraded = len(alive) < len(wanted)
         looks = 0
         for shard in alive:
             launch(shard)

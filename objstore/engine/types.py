@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from objstore.model.ids import BucketId
+from objstore.model.ids import BucketId, NodeId
 from objstore.model.manifest import BlobRef
 
 
@@ -96,3 +97,26 @@ class UploadPage:
     truncated: bool
     next_key: str
     next_upload: str
+
+
+class Placed(NamedTuple):
+    """A shard to be made on a node."""
+
+    shard: int
+    target: NodeId
+
+
+class Moved(NamedTuple):
+    """A shard to be copied from node to node."""
+
+    shard: int
+    source: NodeId
+    target: NodeId
+
+
+class Trimmed(NamedTuple):
+    """A second copy to be deleted: the one at home is the one that stays."""
+
+    shard: int
+    home: NodeId
+    extra: NodeId

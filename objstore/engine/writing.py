@@ -17,7 +17,8 @@ from objstore.codec.erasure import Codec, get_codec
 from objstore.codec.stripes import SegmentShape, pad, split_stripe
 from objstore.engine.peers import Peers
 from objstore.engine.placing import Placer
-from objstore.engine.reading import BlobReader, SegmentSource
+from objstore.engine.rebuilding import Job, Rebuilder
+from objstore.engine.types import Placed
 from objstore.model import limits
 from objstore.model.errors import IncompleteBody, InsufficientStorage, ObjstoreError, QuorumLost
 from objstore.model.ids import BlobId, NodeId
@@ -86,9 +87,8 @@ class ExactReader:
 class BlobWriter:
     """Writes blobs under the newest layout. One per process; keeps no state between calls."""
 
-    def __init__(self, peers: Peers, reader: BlobReader) -> None:
+    def __init__(self, peers: Peers) -> None:
         self._peers = peers
-        self._reader = reader
         self._discards: set[asyncio.Task[None]] = set()
 
     async def write(self, body: ExactReader, size: int, blob: BlobId, label: BlobLabel) -> tuple[BlobRef, bytes]:
@@ -103,7 +103,7 @@ class BlobWriter:
         md5 = hashlib.md5(usedforsecurity=False)
         absent: list[tuple[int, int]] = []
         for segment in range(ref.segments):
-            writer = SegmentWriter(self._peers, self._reader, ref, segment, codec, label)
+            writer = SegmentWriter(self._peers, ref, segment, codec, label)
             try:
                 await writer.start()
                 for stripe in range(writer.shape.stripes):
@@ -142,12 +142,9 @@ class BlobWriter:
 class SegmentWriter:
     """One segment on its way to its nodes: start, add every stripe in order, finish; close in any case."""
 
-    def __init__(
-        self, peers: Peers, reader: BlobReader, ref: BlobRef, segment: int, codec: Codec, label: BlobLabel
-    ) -> None:
+    def __init__(self, peers: Peers, ref: BlobRef, segment: int, codec: Codec, label: BlobLabel) -> None:
         topology = peers.topology
         self._peers = peers
-        self._reader = reader
         self._ref = ref
         self._segment = segment
         self._codec = codec
@@ -234,21 +231,21 @@ class SegmentWriter:
         return absent
 
     async def _rebuild(self, absent: list[int]) -> list[int]:
-        """Streams that broke cannot be sent again from memory: rebuild them from the shards that are durable."""
-        targets = [(shard, node) for shard in absent if (node := self._sinks[shard].stand_in()) is not None]
-        if not targets or len(self._sinks) - len(absent) < self._ref.k:
-            return absent
-        places = {s: sink.node for s, sink in enumerate(self._sinks) if s not in absent and sink.node is not None}
-        done = []
-        for shard, node in targets:
-            source = self._reader.segment(self._ref, self._segment, places)
+        """Streams that broke cannot be sent again from memory: make them anew from the shards that are durable."""
+        holders = {s: (sink.node,) for s, sink in enumerate(self._sinks) if s not in absent and sink.node is not None}
+        left: list[int] = []
+        for shard in absent:
+            target = self._sinks[shard].stand_in()
+            if target is None:
+                left.append(shard)
+                continue
+            job = Job(self._ref, self._segment, self.partition, holders, rebuild=(Placed(shard, target),))
             try:
-                await rebuild_shard(self._peers, source, self._headers[shard], self.partition, node)
+                await Rebuilder(self._peers).run(job)
             except ObjstoreError as error:
                 self._sinks[shard].error = error
-            else:
-                done.append(shard)
-        return [shard for shard in absent if shard not in done]
+                left.append(shard)
+        return left
 
     async def close(self) -> None:
         """Drop whatever is not durable; never raises for a node's failure."""
@@ -385,34 +382,3 @@ class _Stream(_Sink):
                 await self._peers.call(self.node, FragAbort(self._stream), timeout_s=OPEN_TIMEOUT_S)
             except ObjstoreError:
                 return  # the node forgets the stream by itself
-
-
-async def rebuild_shard(
-    peers: Peers, source: SegmentSource, header: EnvelopeHeader, partition: int, target: NodeId
-) -> None:
-    """Make shard `header.shard` from k others and store it durably on `target`. Raises ObjstoreError."""
-    shape = shape_of(header)
-    fragment = FragmentId(BlobId(header.blob), header.segment, header.shard)
-    prefix = encode_header(header)
-    small = envelope_length(header) <= ONE_SHOT_BYTES_MAX
-    pieces: list[bytes] = [prefix]
-    stream: int | None = None
-    offset = len(prefix)
-    if not small:
-        request = FragOpen(partition, fragment.pack(), envelope_length(header))
-        reply, _ = await peers.call(target, request, timeout_s=OPEN_TIMEOUT_S)
-        assert isinstance(reply, FragOpened), reply
-        stream = reply.stream
-        await peers.call(target, FragWrite(stream, 0), prefix, timeout_s=PUT_TIMEOUT_S)
-    for stripe in range(shape.stripes):
-        cell = await source.shard_cell(stripe, header.shard)
-        sealed = b"".join((cell, seal(fragment, stripe, cell)))
-        if stream is None:
-            pieces.append(sealed)
-        else:
-            await peers.call(target, FragWrite(stream, offset), sealed, timeout_s=PUT_TIMEOUT_S)
-            offset += len(sealed)
-    if stream is None:
-        await peers.call(target, FragPut(partition, fragment.pack()), b"".join(pieces), timeout_s=PUT_TIMEOUT_S)
-    else:
-        await peers.call(target, FragCommit(stream), timeout_s=COMMIT_TIMEOUT_S)

@@ -6,7 +6,7 @@ transition  from one view to the next: fence, sync, switch                      
 surveyor    what nodes hold and registers refer to, read incrementally
 inventory   ... kept, joined and judged; redundancy: the counting                                    pure
 planner     what to rebuild, move or trim, most endangered first                                     pure
-executor    rebuilds, moves and trims fragments; dispatcher: how many at once, retries, budget
+dispatcher  how many segments at once, retries, budget (the work itself: objstore/engine/rebuilding.py)
 antientropy metadata replicas that fell behind
 garbage     fragments that nothing refers to, deleted on positive proof (INV-7)
 """

@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from objstore.engine.calls import Calls, in_parallel
 from objstore.model import limits
 from objstore.model.errors import ObjstoreError, StaleEpoch
 from objstore.model.ids import NodeId
 from objstore.model.records import RegisterKey
 from objstore.placement.topology import Topology
-from objstore.repair.ports import Calls, Rewrite, in_parallel
+from objstore.repair.ports import Rewrite
 from objstore.repair.surveyor import Dispute
 from objstore.wire.messages import RegAccept, RegAccepted, RegRead, RegRefused, RegStale, RegState
 

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
+from objstore.engine.calls import in_parallel
+from objstore.engine.rebuilding import Job, Rebuilder, Stored
 from objstore.model.errors import ObjstoreError
 from objstore.model.ids import NodeId
 from objstore.ports import Clock, Random
-from objstore.repair.executor import Executor, Job, Stored
 from objstore.repair.inventory import Inventory
 from objstore.repair.planner import SegmentPlan, plan_segment
-from objstore.repair.ports import in_parallel
 from objstore.repair.settings import RepairSettings
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class Budget:
 class Dispatcher:
     def __init__(
         self,
-        executor: Executor,
+        rebuilder: Rebuilder,
         inventory: Inventory,
         clock: Clock,
         random: Random,
@@ -93,7 +93,7 @@ class Dispatcher:
         self.failures: dict[bytes, Failure] = {}
         self.paused = False
         self.retries = 0
-        self._executor = executor
+        self._rebuilder = rebuilder
         self._inventory = inventory
         self._clock = clock
         self._random = random
@@ -208,7 +208,7 @@ class Dispatcher:
 
     async def _run(self, segment: bytes, job: Job) -> None:
         try:
-            for stored in await self._executor.run(job):
+            for stored in await self._rebuilder.run(job):
                 self._inventory.note_stored(stored.node, job.partition, stored.fragment)
                 self._on_stored(stored)
         except ObjstoreError as error:
@@ -248,7 +248,7 @@ class Dispatcher:
             epoch = self._inventory.topology.epoch
             for trim in plan.trim:
                 try:
-                    done = await self._executor.trim(
+                    done = await self._rebuilder.trim(
                         job, trim, lambda: may_act() and self._inventory.topology.epoch == epoch
                     )
                 except ObjstoreError as error:

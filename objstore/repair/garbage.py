@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from objstore.codec.envelope import EnvelopeHeader, decode_header, fragment_of
+from objstore.engine.calls import Calls, ask, in_parallel
 from objstore.model import limits
 from objstore.model.errors import Corrupt, ObjstoreError
 from objstore.model.ids import BlobId, BucketId, NodeId, uuid7_ms
@@ -38,7 +39,6 @@ from objstore.model.records import (
 from objstore.ports import Clock
 from objstore.register.change import Change, Outcome, body_of
 from objstore.repair.inventory import SEGMENT_BYTES, Inventory, Record
-from objstore.repair.ports import Calls, ask, in_parallel
 from objstore.repair.settings import RepairSettings
 from objstore.wire.messages import FragDelete, FragHead, Ok
 

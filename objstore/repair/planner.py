@@ -18,6 +18,7 @@ import heapq
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
+from objstore.engine.types import Moved, Placed, Trimmed
 from objstore.model.ids import NodeId
 
 
@@ -30,23 +31,6 @@ class SegmentView(NamedTuple):
     late: Collection[NodeId] = ()  # those of them that have only just stopped answering
     held_by_silent: Mapping[int, NodeId] = {}  # shards that a silent node was last seen with
     returning: Collection[NodeId] = ()  # declared out, yet answering: soon owners again, so nothing is trimmed there
-
-
-class Placed(NamedTuple):
-    shard: int
-    target: NodeId
-
-
-class Moved(NamedTuple):
-    shard: int
-    source: NodeId
-    target: NodeId
-
-
-class Trimmed(NamedTuple):
-    shard: int
-    home: NodeId
-    extra: NodeId
 
 
 class SegmentPlan(NamedTuple):

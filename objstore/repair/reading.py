@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import msgspec
 
+from objstore.engine.calls import Calls, ask
 from objstore.model import limits
 from objstore.model.errors import ObjstoreError, StaleEpoch
 from objstore.model.ids import NodeId
 from objstore.model.records import KeyState, PartState, Register, RegisterKey, Space, UploadState, decode
 from objstore.repair.inventory import Record
-from objstore.repair.ports import Calls, ask
 from objstore.wire.messages import RegPull, RegPulled, RegRead, RegScan, RegScanned, RegStale, RegState
 
 log = logging.getLogger(__name__)

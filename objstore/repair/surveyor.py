@@ -13,6 +13,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from objstore.engine.calls import Calls, ask, in_parallel
 from objstore.model import limits
 from objstore.model.clock import Ballot
 from objstore.model.cluster import ErasureCode
@@ -21,7 +22,6 @@ from objstore.model.ids import NodeId
 from objstore.placement.topology import Topology
 from objstore.ports import Clock
 from objstore.repair.inventory import Inventory, Record
-from objstore.repair.ports import Calls, ask, in_parallel
 from objstore.repair.reading import read_record, scan_states
 from objstore.wire.messages import (
     FragList,

@@ -25,6 +25,7 @@ from objstore.cluster.detector import FailureDetector, Health, Status
 from objstore.cluster.directory import Directory
 from objstore.cluster.port import MAP_KEY, NODES, REPAIR_CONTROL_KEY, SURVEY_KEY, Coordinator
 from objstore.engine.peers import Peers
+from objstore.engine.rebuilding import Rebuilder, Stored
 from objstore.engine.registers import Registers
 from objstore.model.cluster import ClusterMap, Node, NodeLease, decode_map, decode_node_lease
 from objstore.model.errors import ObjstoreError
@@ -44,7 +45,6 @@ from objstore.register.change import Change, Outcome
 from objstore.repair.antientropy import AntiEntropy
 from objstore.repair.controller import Begin, Continue, Replace, decide, room_for_out, waiting_for
 from objstore.repair.dispatcher import FAILED_AFTER, Budget, Dispatcher, Parked, Silence
-from objstore.repair.executor import Executor, Stored
 from objstore.repair.garbage import Garbage
 from objstore.repair.redundancy import can_lose, totals
 from objstore.repair.report import Ledger, Situation
@@ -95,8 +95,8 @@ class Term:
         self._budget = Budget(clock, settings.bandwidth)
         self._surveyor = Surveyor(office.peers, clock, cluster_map.code)
         self._inventory = inventory = self._surveyor.inventory
-        executor = Executor(office.peers, self._budget.spend)
-        self._dispatcher = Dispatcher(executor, inventory, clock, office.random, settings, self._stored, self._silence)
+        rebuilder = Rebuilder(office.peers, self._budget.spend)
+        self._dispatcher = Dispatcher(rebuilder, inventory, clock, office.random, settings, self._stored, self._silence)
         self._antientropy = AntiEntropy(office.peers, partial(_rewrite, office.registers))
         self._garbage = Garbage(office.peers, office.registers, inventory, clock, settings)
         self._transition = Transition(office.peers, office.coordinator, partial(_settle, office.registers))

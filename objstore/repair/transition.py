@@ -27,13 +27,14 @@ from dataclasses import dataclass
 import msgspec
 
 from objstore.cluster.port import MAP_KEY, Coordinator
+from objstore.engine.calls import Calls, ask, in_parallel
 from objstore.model import limits
 from objstore.model.cluster import ClusterMap, Layout, Node, View, encode_map
 from objstore.model.errors import ObjstoreError, QuorumLost
 from objstore.model.ids import NodeId
 from objstore.model.records import RegisterKey
 from objstore.placement.topology import Topology
-from objstore.repair.ports import Calls, Settle, ask, in_parallel
+from objstore.repair.ports import Settle
 from objstore.repair.reading import Whole, pull_whole
 from objstore.wire.messages import (
     Ok,

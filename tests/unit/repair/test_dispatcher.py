@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from itertools import pairwise
 
+from objstore.engine.rebuilding import Job, Stored
 from objstore.model.cluster import ClusterMap, ErasureCode, Node, View
 from objstore.model.errors import InsufficientStorage
 from objstore.model.ids import BlobId, NodeId
@@ -12,7 +13,6 @@ from objstore.model.manifest import BlobRef
 from objstore.placement.layout import compute_layout
 from objstore.placement.topology import Topology
 from objstore.repair.dispatcher import FAILED_AFTER, Budget, Dispatcher, Parked, Silence
-from objstore.repair.executor import Job, Stored
 from objstore.repair.inventory import Inventory, Record
 from objstore.repair.settings import RepairSettings
 from tests.sim.loop import run

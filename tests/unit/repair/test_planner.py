@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from objstore.engine.types import Moved, Placed, Trimmed
 from objstore.model.ids import NodeId
-from objstore.repair.planner import Agenda, Moved, Placed, SegmentPlan, SegmentView, Trimmed, plan_segment
+from objstore.repair.planner import Agenda, SegmentPlan, SegmentView, plan_segment
 
 HOME = "ABCDEF"  # shard i belongs on the i-th letter
 HANDOFF = "GHIJ"

@@ -8,13 +8,13 @@ import pytest
 
 from objstore.codec.envelope import decode_header, shape_of
 from objstore.engine.peers import Peers
+from objstore.engine.rebuilding import Job, Rebuilder
+from objstore.engine.types import Moved, Placed, Trimmed
 from objstore.model.errors import NotFound, ObjstoreError, QuorumLost
 from objstore.model.ids import NodeId
 from objstore.model.manifest import BlobRef
 from objstore.placement.topology import Topology
 from objstore.ports import Buffer
-from objstore.repair.executor import Executor, Job
-from objstore.repair.planner import Moved, Placed, Trimmed
 from objstore.wire import messages as m
 from tests.sim.cluster import SimCluster
 from tests.sim.loop import run
@@ -47,7 +47,7 @@ class Bench:
         self.sim = sim
         self.calls = Tampered(sim.engines[0].peers)
         self.spent = 0
-        self.executor = Executor(self.calls, self._spend)
+        self.executor = Rebuilder(self.calls, self._spend)
 
     async def _spend(self, size: int) -> None:
         self.spent += size

@@ -1,4 +1,4 @@
-"""Carrying out the plan of one segment: rebuild, move, trim. Reads are verified cell by cell, copies by the target.
+"""Making shards of one segment again: rebuild, move, trim. Reads are verified cell by cell, copies by the target.
 
 INV: nothing counts as stored before the target has read it back from its disk (FragVerify), and nothing is
 deleted before the copy at home has been read back. Memory is a few stripes per job, whatever the segment's size.
@@ -26,13 +26,13 @@ from objstore.codec.envelope import (
 )
 from objstore.codec.erasure import Codec, get_codec
 from objstore.codec.stripes import SegmentShape, pad
+from objstore.engine.calls import Calls, ask
+from objstore.engine.types import Moved, Placed, Trimmed
 from objstore.model import limits
 from objstore.model.errors import Corrupt, NotFound, ObjstoreError, QuorumLost
 from objstore.model.ids import BlobId, NodeId
 from objstore.model.manifest import BlobRef, FragmentId
 from objstore.ports import Buffer
-from objstore.repair.planner import Moved, Placed, Trimmed
-from objstore.repair.ports import Calls, ask
 from objstore.wire.messages import (
     FragAbort,
     FragCommit,
@@ -82,8 +82,12 @@ class Stored:
     size: int
 
 
-class Executor:
-    def __init__(self, calls: Calls, spend: Spend) -> None:
+async def _spend_freely(count: int) -> None:
+    return None
+
+
+class Rebuilder:
+    def __init__(self, calls: Calls, spend: Spend = _spend_freely) -> None:
         self._calls = calls
         self._spend = spend
 
