@@ -9,13 +9,14 @@ from aiohttp import web
 
 from gateway.handlers import buckets, copies, lists, multipart, objects
 from gateway.handlers.call import Call
-from gateway.s3.operations import EMPTY, NOT_CONFIGURED, TABLE, Operation, Support
+from gateway.s3.operations import DELETED, EMPTY, NOT_CONFIGURED, TABLE, Operation, Support
 
 Handler: TypeAlias = Callable[[Call], Awaitable[web.StreamResponse]]
 
 HANDLERS: Mapping[Operation, Handler] = {
     **dict.fromkeys(NOT_CONFIGURED, buckets.not_configured),
     **dict.fromkeys(EMPTY, buckets.empty_document),
+    **dict.fromkeys(DELETED, buckets.nothing_to_delete),
     Operation.LIST_BUCKETS: buckets.list_buckets,
     Operation.CREATE_BUCKET: buckets.create_bucket,
     Operation.HEAD_BUCKET: buckets.head_bucket,
@@ -24,6 +25,8 @@ HANDLERS: Mapping[Operation, Handler] = {
     Operation.GET_BUCKET_VERSIONING: buckets.get_versioning,
     Operation.GET_BUCKET_ACL: buckets.get_acl,
     Operation.GET_OBJECT_ACL: buckets.get_acl,
+    Operation.PUT_BUCKET_ACL: buckets.put_acl,
+    Operation.PUT_OBJECT_ACL: buckets.put_acl,
     Operation.LIST_OBJECTS: lists.list_objects,
     Operation.LIST_OBJECTS_V2: lists.list_objects,
     Operation.PUT_OBJECT: objects.put_object,

@@ -58,6 +58,17 @@ async def get_acl(call: Call) -> web.StreamResponse:
     return xml(answers.acl(OWNER))
 
 
+async def put_acl(call: Call) -> web.StreamResponse:
+    """Success without an effect: the router lets no ACL pass but the one that everything has."""
+    document = await read_document(call)
+    await _check_exists(call)
+    if document:
+        raise S3Error("NotImplemented", "An access control list in the body is not implemented; x-amz-acl: private is.")
+    if "x-amz-acl" not in call.headers:
+        raise S3Error("MissingSecurityHeader", "The header x-amz-acl is missing, and there is no body instead.")
+    return empty()
+
+
 async def not_configured(call: Call) -> web.StreamResponse:
     await _check_exists(call)
     code, message = NOT_CONFIGURED[call.operation]
@@ -67,6 +78,11 @@ async def not_configured(call: Call) -> web.StreamResponse:
 async def empty_document(call: Call) -> web.StreamResponse:
     await _check_exists(call)
     return xml(EMPTY[call.operation])
+
+
+async def nothing_to_delete(call: Call) -> web.StreamResponse:
+    await _check_exists(call)
+    return empty(204)
 
 
 async def _check_exists(call: Call) -> None:

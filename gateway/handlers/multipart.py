@@ -88,6 +88,7 @@ async def _object_checksum(call: Call, chosen: tuple[CompletePart, ...]) -> dict
         for algorithm, value in part.checksums.items():
             if found.headers.get(checksums.header_name(algorithm)) != value:
                 raise S3Error("InvalidPart", f"Part {part.number} does not have the {algorithm} checksum given for it.")
+        checksums.check_part(upload_headers, part.number, found.headers)
         parts.append(found)
     size = sum(part.size for part in parts)
     if call.headers.get("x-amz-mp-object-size", str(size)) != str(size):

@@ -154,6 +154,17 @@ def _default_type(algorithm: str) -> str:
     return FULL_OBJECT if algorithm == "crc64nvme" else COMPOSITE
 
 
+def check_part(upload_headers: Mapping[str, str], number: int, headers: Mapping[str, str]) -> None:
+    """A part must have a checksum of the kind that its upload was created with. S3Error InvalidRequest."""
+    name = upload_headers.get(ALGORITHM_HEADER)
+    if name is not None and header_name(name.lower()) not in headers:
+        raise S3Error(
+            "InvalidRequest",
+            f"The upload was created with the checksum algorithm {name}, and part {number} was uploaded without one of "
+            "that kind. Upload the part again.",
+        )
+
+
 def combined(upload_headers: Mapping[str, str], parts: Sequence[tuple[Mapping[str, str], int]]) -> dict[str, str]:
     """Of CompleteMultipartUpload: the checksum headers of the object.
 

@@ -201,6 +201,7 @@ TABLE: tuple[Row, ...] = (
     _row(_O.GET_BUCKET_LOCATION, "GET /bucket?location", _YES),
     _row(_O.GET_BUCKET_VERSIONING, "GET /bucket?versioning", _YES),
     _row(_O.GET_BUCKET_ACL, "GET /bucket?acl", _PARTIAL),
+    _row(_O.PUT_BUCKET_ACL, "PUT /bucket?acl", _PARTIAL),
     _row(_O.LIST_OBJECTS, "GET /bucket", _YES, "prefix delimiter marker max-keys encoding-type"),
     _row(
         _O.LIST_OBJECTS_V2,
@@ -222,6 +223,7 @@ TABLE: tuple[Row, ...] = (
     _row(_O.HEAD_OBJECT, "HEAD /bucket/key", _YES, "partNumber versionId " + _RESPONSE, conditions=_READ),
     _row(_O.DELETE_OBJECT, "DELETE /bucket/key", _YES, "versionId", conditions=frozenset(("if-match",))),
     _row(_O.GET_OBJECT_ACL, "GET /bucket/key?acl", _PARTIAL, "versionId"),
+    _row(_O.PUT_OBJECT_ACL, "PUT /bucket/key?acl", _PARTIAL, "versionId"),
     _row(_O.CREATE_MULTIPART_UPLOAD, "POST /bucket/key?uploads", _PARTIAL),
     _row(_O.UPLOAD_PART, "PUT /bucket/key?partNumber&uploadId", _YES),
     _row(_O.UPLOAD_PART_COPY, "PUT /bucket/key?partNumber&uploadId", _YES, header="x-amz-copy-source"),
@@ -260,27 +262,28 @@ TABLE: tuple[Row, ...] = (
     ),
     _row(_O.LIST_BUCKET_INVENTORY_CONFIGURATIONS, "GET /bucket?inventory", _ABSENT, "continuation-token"),
     _row(_O.LIST_BUCKET_METRICS_CONFIGURATIONS, "GET /bucket?metrics", _ABSENT, "continuation-token"),
+    # configuration that cannot exist here, deleted
+    _row(_O.DELETE_BUCKET_CORS, "DELETE /bucket?cors", _ABSENT),
+    _row(_O.DELETE_BUCKET_ENCRYPTION, "DELETE /bucket?encryption", _ABSENT),
+    _row(_O.DELETE_BUCKET_LIFECYCLE, "DELETE /bucket?lifecycle", _ABSENT),
+    _row(_O.DELETE_BUCKET_OWNERSHIP_CONTROLS, "DELETE /bucket?ownershipControls", _ABSENT),
+    _row(_O.DELETE_BUCKET_POLICY, "DELETE /bucket?policy", _ABSENT),
+    _row(_O.DELETE_BUCKET_REPLICATION, "DELETE /bucket?replication", _ABSENT),
+    _row(_O.DELETE_BUCKET_TAGGING, "DELETE /bucket?tagging", _ABSENT),
+    _row(_O.DELETE_BUCKET_WEBSITE, "DELETE /bucket?website", _ABSENT),
+    _row(_O.DELETE_OBJECT_TAGGING, "DELETE /bucket/key?tagging", _ABSENT, "versionId"),
+    _row(_O.DELETE_PUBLIC_ACCESS_BLOCK, "DELETE /bucket?publicAccessBlock", _ABSENT),
+    _row(_O.DELETE_BUCKET_ANALYTICS_CONFIGURATION, "DELETE /bucket?analytics", _ABSENT, "id"),
+    _row(_O.DELETE_BUCKET_INTELLIGENT_TIERING_CONFIGURATION, "DELETE /bucket?intelligent-tiering", _ABSENT, "id"),
+    _row(_O.DELETE_BUCKET_INVENTORY_CONFIGURATION, "DELETE /bucket?inventory", _ABSENT, "id"),
+    _row(_O.DELETE_BUCKET_METRICS_CONFIGURATION, "DELETE /bucket?metrics", _ABSENT, "id"),
     # refused
     _row(_O.CREATE_BUCKET_METADATA_CONFIGURATION, "POST /bucket?metadataConfiguration"),
     _row(_O.CREATE_BUCKET_METADATA_TABLE_CONFIGURATION, "POST /bucket?metadataTable"),
     _row(_O.CREATE_SESSION, "GET /bucket?session"),
-    _row(_O.DELETE_BUCKET_ANALYTICS_CONFIGURATION, "DELETE /bucket?analytics"),
-    _row(_O.DELETE_BUCKET_CORS, "DELETE /bucket?cors"),
-    _row(_O.DELETE_BUCKET_ENCRYPTION, "DELETE /bucket?encryption"),
-    _row(_O.DELETE_BUCKET_INTELLIGENT_TIERING_CONFIGURATION, "DELETE /bucket?intelligent-tiering"),
-    _row(_O.DELETE_BUCKET_INVENTORY_CONFIGURATION, "DELETE /bucket?inventory"),
-    _row(_O.DELETE_BUCKET_LIFECYCLE, "DELETE /bucket?lifecycle"),
     _row(_O.DELETE_BUCKET_METADATA_CONFIGURATION, "DELETE /bucket?metadataConfiguration"),
     _row(_O.DELETE_BUCKET_METADATA_TABLE_CONFIGURATION, "DELETE /bucket?metadataTable"),
-    _row(_O.DELETE_BUCKET_METRICS_CONFIGURATION, "DELETE /bucket?metrics"),
-    _row(_O.DELETE_BUCKET_OWNERSHIP_CONTROLS, "DELETE /bucket?ownershipControls"),
-    _row(_O.DELETE_BUCKET_POLICY, "DELETE /bucket?policy"),
-    _row(_O.DELETE_BUCKET_REPLICATION, "DELETE /bucket?replication"),
-    _row(_O.DELETE_BUCKET_TAGGING, "DELETE /bucket?tagging"),
-    _row(_O.DELETE_BUCKET_WEBSITE, "DELETE /bucket?website"),
     _row(_O.DELETE_OBJECT_ANNOTATION, "DELETE /bucket/key?annotation"),
-    _row(_O.DELETE_OBJECT_TAGGING, "DELETE /bucket/key?tagging"),
-    _row(_O.DELETE_PUBLIC_ACCESS_BLOCK, "DELETE /bucket?publicAccessBlock"),
     _row(_O.GET_BUCKET_ABAC, "GET /bucket?abac"),
     _row(_O.GET_BUCKET_METADATA_CONFIGURATION, "GET /bucket?metadataConfiguration"),
     _row(_O.GET_BUCKET_METADATA_TABLE_CONFIGURATION, "GET /bucket?metadataTable"),
@@ -293,7 +296,6 @@ TABLE: tuple[Row, ...] = (
     _row(_O.POST_OBJECT, "POST /bucket"),
     _row(_O.PUT_BUCKET_ABAC, "PUT /bucket?abac"),
     _row(_O.PUT_BUCKET_ACCELERATE_CONFIGURATION, "PUT /bucket?accelerate"),
-    _row(_O.PUT_BUCKET_ACL, "PUT /bucket?acl"),
     _row(_O.PUT_BUCKET_ANALYTICS_CONFIGURATION, "PUT /bucket?analytics"),
     _row(_O.PUT_BUCKET_CORS, "PUT /bucket?cors"),
     _row(_O.PUT_BUCKET_ENCRYPTION, "PUT /bucket?encryption"),
@@ -310,7 +312,6 @@ TABLE: tuple[Row, ...] = (
     _row(_O.PUT_BUCKET_TAGGING, "PUT /bucket?tagging"),
     _row(_O.PUT_BUCKET_VERSIONING, "PUT /bucket?versioning"),
     _row(_O.PUT_BUCKET_WEBSITE, "PUT /bucket?website"),
-    _row(_O.PUT_OBJECT_ACL, "PUT /bucket/key?acl"),
     _row(_O.PUT_OBJECT_ANNOTATION, "PUT /bucket/key?annotation"),
     _row(_O.PUT_OBJECT_LEGAL_HOLD, "PUT /bucket/key?legal-hold"),
     _row(_O.PUT_OBJECT_LOCK_CONFIGURATION, "PUT /bucket?object-lock"),
@@ -327,9 +328,13 @@ TABLE: tuple[Row, ...] = (
 )
 
 # The truth about configuration that cannot exist here. Once the bucket (and the key, if one is named) is known to
-# exist: raise S3Error(*NOT_CONFIGURED[operation]), or answer 200 with EMPTY[operation].
+# exist: raise S3Error(*NOT_CONFIGURED[operation]), or answer 200 with EMPTY[operation], or 204 if it is in DELETED.
 _NO_LOCK = "Bucket is missing Object Lock Configuration"
 NOT_CONFIGURED: Mapping[Operation, tuple[str, str | None]] = {
+    _O.DELETE_BUCKET_ANALYTICS_CONFIGURATION: ("NoSuchConfiguration", None),
+    _O.DELETE_BUCKET_INTELLIGENT_TIERING_CONFIGURATION: ("NoSuchConfiguration", None),
+    _O.DELETE_BUCKET_INVENTORY_CONFIGURATION: ("NoSuchConfiguration", None),
+    _O.DELETE_BUCKET_METRICS_CONFIGURATION: ("NoSuchConfiguration", None),
     _O.GET_BUCKET_ANALYTICS_CONFIGURATION: ("NoSuchConfiguration", None),
     _O.GET_BUCKET_CORS: ("NoSuchCORSConfiguration", None),
     _O.GET_BUCKET_ENCRYPTION: ("ServerSideEncryptionConfigurationNotFoundError", None),
@@ -362,3 +367,17 @@ EMPTY: Mapping[Operation, bytes] = {
     _O.LIST_BUCKET_INVENTORY_CONFIGURATIONS: xml.document("ListInventoryConfigurationsResult", _EMPTY_LIST),
     _O.LIST_BUCKET_METRICS_CONFIGURATIONS: xml.document("ListMetricsConfigurationsResult", _EMPTY_LIST),
 }
+DELETED = frozenset(
+    (
+        _O.DELETE_BUCKET_CORS,
+        _O.DELETE_BUCKET_ENCRYPTION,
+        _O.DELETE_BUCKET_LIFECYCLE,
+        _O.DELETE_BUCKET_OWNERSHIP_CONTROLS,
+        _O.DELETE_BUCKET_POLICY,
+        _O.DELETE_BUCKET_REPLICATION,
+        _O.DELETE_BUCKET_TAGGING,
+        _O.DELETE_BUCKET_WEBSITE,
+        _O.DELETE_OBJECT_TAGGING,
+        _O.DELETE_PUBLIC_ACCESS_BLOCK,
+    )
+)

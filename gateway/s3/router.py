@@ -52,6 +52,7 @@ ACCEPTED_VALUES: Mapping[str, frozenset[str]] = {
 }
 _CONDITIONS = frozenset(("if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range"))
 _COPY_HEADERS = "x-amz-copy-source"
+_SCOPE_NAMES = {Scope.SERVICE: "the service", Scope.BUCKET: "a bucket", Scope.OBJECT: "an object"}
 _IGNORED_PARAMETERS = "x-"  # AWS reserves these for the log; x-amz-* ones count as headers
 
 
@@ -80,7 +81,7 @@ def route(method: str, bucket: str | None, key: str | None, query: Query, header
     row = _match(method, scope, query, headers)
     if row.support is Support.NO:
         raise S3Error("NotImplemented", f"{row.operation.value} is not implemented.")
-    _check_parameters(row, query)
+    _check_parameters(row.operation.value, row.parameters.union(row.markers), query)
     _check_headers(row, effective_headers(headers, query))
     if "versionId" in row.parameters:
         check_version_id(query.get("versionId"))
@@ -94,15 +95,17 @@ def _match(method: str, scope: Scope, query: Query, headers: Mapping[str, str]) 
         if not row.header or row.header in headers:
             return row
     allowed = sorted({method for method, resource in _ROWS if resource is scope})
-    message = f"{method} is not a method of a {scope.value}, or a parameter is missing that says what to do."
+    if method in allowed:
+        _check_parameters(f"{method} of {_SCOPE_NAMES[scope]}", frozenset(), query)
+    message = f"{method} is not a method of {_SCOPE_NAMES[scope]}, or a parameter is missing that says what to do."
     raise S3Error("MethodNotAllowed", message, headers={"Allow": ", ".join(allowed)})
 
 
-def _check_parameters(row: Row, query: Query) -> None:
+def _check_parameters(what: str, known: frozenset[str], query: Query) -> None:
     for name, _ in query.pairs:
-        if name not in row.parameters and name not in row.markers and not name.lower().startswith(_IGNORED_PARAMETERS):
-            what = f"The parameter {name!r} of {row.operation.value} is not implemented."
-            raise S3Error("NotImplemented", what, extra={"ParameterName": name})
+        if name not in known and not name.lower().startswith(_IGNORED_PARAMETERS):
+            message = f"The parameter {name!r} of {what} is not implemented."
+            raise S3Error("NotImplemented", message, extra={"ParameterName": name})
 
 
 def _check_headers(row: Row, headers: Mapping[str, str]) -> None:

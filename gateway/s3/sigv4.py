@@ -33,6 +33,10 @@ _AUTHORIZATION = re.compile(r"AWS4-HMAC-SHA256\s+(?P<fields>.+)")
 _DATE = re.compile(r"[0-9]{8}T[0-9]{6}Z", re.ASCII)
 _HEX_SHA256 = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 _DATE_FORMAT = "%Y%m%dT%H%M%SZ"
+_OLD_URL_HINT = (  # in us-east-1 boto3 and the AWS CLI presign URLs in the old way unless they are told not to
+    " In boto3 that is Config(signature_version='s3v4'), in the AWS CLI it is"
+    " 'aws configure set default.s3.signature_version s3v4'."
+)
 
 
 class PayloadMode(Enum):
@@ -195,15 +199,15 @@ def _claim(target: Target, headers: Mapping[str, str]) -> Claim:
         return _claim_of_query(target, headers)
     if header is None:
         if "AWSAccessKeyId" in target.query:
-            raise _old_signature()
+            raise _old_signature(_OLD_URL_HINT)
         raise S3Error("AccessDenied", "Anonymous access is not allowed: the request has no signature.")
     return _claim_of_header(header, headers)
 
 
-def _old_signature() -> S3Error:
-    """S3 clients with a fallback look for this code and these words."""
+def _old_signature(hint: str = "") -> S3Error:
+    """S3 clients with a fallback look for this code and these words; they compare the whole message."""
     message = "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."
-    return S3Error("InvalidRequest", message)
+    return S3Error("InvalidRequest", message + hint)
 
 
 def _claim_of_header(header: str, headers: Mapping[str, str]) -> Claim:

@@ -14,6 +14,8 @@ from urllib.parse import quote, unquote_to_bytes
 from gateway.s3.errors import S3Error
 
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")  # token, RFC 9110 section 5.6.2
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _AUTH_PARAMETERS = frozenset(
     ("x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-expires", "x-amz-signedheaders", "x-amz-signature")
 )
@@ -122,11 +124,17 @@ def effective_headers(headers: Mapping[str, str], query: Query) -> dict[str, str
 
     Everything but `sigv4.verify` works with these. A header that really came wins. Checksums are left out:
     SDKs put the checksum of an empty body into a presigned PUT, where it can only be wrong.
+
+    S3Error InvalidArgument for a parameter that no header could be: unlike one it can hold a line end, and stored as
+    metadata that would make every later response of the object unsendable.
     """
     result = dict(headers)
     for name, value in query.pairs:
         lower = name.lower()
         if lower.startswith("x-amz-") and lower not in _AUTH_PARAMETERS and not _is_checksum(lower):
+            if not _HEADER_NAME.fullmatch(lower) or _CONTROL.search(value):
+                text = f"The parameter {name!r} cannot be a header: it has forbidden characters."
+                raise S3Error("InvalidArgument", text)
             result.setdefault(lower, value)
     return result
 

@@ -116,7 +116,9 @@ def parse(body: bytes, root: str, *, size_max: int) -> Node:
     parser.buffer_text = True
     try:
         parser.Parse(body, True)
-    except expat.ExpatError as error:
+    except XMLError:
+        raise
+    except (expat.ExpatError, LookupError, ValueError) as error:  # the last two: a declared encoding Python lacks
         raise XMLError(f"not well-formed XML: {error}") from error
     if builder.root is None or builder.root.name != root:
         raise XMLError(f"the root element is {builder.root.name if builder.root else 'missing'}, expected {root}")

@@ -76,6 +76,38 @@ def test_configuration_questions_get_true_answers(s3: Any, bucket: str) -> None:
     assert error_code(s3.get_bucket_policy, Bucket=bucket) == "NoSuchBucketPolicy"
 
 
+def test_the_acl_that_everything_has_may_be_set_and_no_other(s3: Any, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="a", Body=b"")
+    assert status_of(s3.put_bucket_acl(Bucket=bucket, ACL="private")) == 200
+    assert status_of(s3.put_object_acl(Bucket=bucket, Key="a", ACL="bucket-owner-full-control")) == 200
+    assert error_code(s3.put_object_acl, Bucket=bucket, Key="missing", ACL="private") == "NoSuchKey"
+    assert error_code(s3.put_bucket_acl, Bucket="no-such-bucket", ACL="private") == "NoSuchBucket"
+    assert error_code(s3.put_bucket_acl, Bucket=bucket, ACL="public-read") == "NotImplemented"
+    assert error_code(s3.put_object_acl, Bucket=bucket, Key="a", GrantRead="id=1") == "NotImplemented"
+    shown = s3.get_bucket_acl(Bucket=bucket)
+    policy = {"Owner": shown["Owner"], "Grants": shown["Grants"]}
+    assert error_code(s3.put_bucket_acl, Bucket=bucket, AccessControlPolicy=policy) == "NotImplemented"
+    assert error_code(s3.put_bucket_acl, Bucket=bucket) == "MissingSecurityHeader"
+
+
+def test_configuration_that_is_not_there_may_be_deleted(s3: Any, bucket: str) -> None:
+    deletes = (
+        s3.delete_bucket_cors,
+        s3.delete_bucket_encryption,
+        s3.delete_bucket_lifecycle,
+        s3.delete_bucket_policy,
+        s3.delete_bucket_tagging,
+        s3.delete_public_access_block,
+    )
+    for delete in deletes:
+        assert status_of(delete(Bucket=bucket)) == 204
+        assert error_code(delete, Bucket="no-such-bucket") == "NoSuchBucket"
+    assert error_code(s3.delete_bucket_metrics_configuration, Bucket=bucket, Id="a") == "NoSuchConfiguration"
+    assert error_code(s3.delete_object_tagging, Bucket=bucket, Key="a") == "NoSuchKey"
+    s3.put_object(Bucket=bucket, Key="a", Body=b"")
+    assert status_of(s3.delete_object_tagging(Bucket=bucket, Key="a")) == 204
+
+
 def test_what_is_not_implemented_is_refused_and_not_ignored(s3: Any, bucket: str) -> None:
     enabled = {"Status": "Enabled"}
     with pytest.raises(ClientError) as caught:

@@ -172,3 +172,13 @@ def test_the_transfer_manager_uploads_copies_and_downloads(s3: Any, bucket: str,
     s3.copy({"Bucket": bucket, "Key": "big"}, bucket, "copy")
     s3.download_file(bucket, "copy", str(tmp_path / "down"))
     assert (tmp_path / "down").read_bytes() == data
+
+
+def test_a_part_without_the_checksum_of_its_upload_is_refused(s3: Any, bucket: str) -> None:
+    where = begin(s3, bucket, ChecksumAlgorithm="SHA256")
+    parts = upload_parts(s3, where, {1: b"x"}, ChecksumAlgorithm="CRC32")
+    assert error_code(s3.complete_multipart_upload, **where, MultipartUpload={"Parts": parts}) == "InvalidRequest"
+    assert error_code(s3.head_object, Bucket=bucket, Key="k") == "404"
+    parts = upload_parts(s3, where, {1: b"x"}, ChecksumAlgorithm="SHA256")
+    done = s3.complete_multipart_upload(**where, MultipartUpload={"Parts": parts})
+    assert done["ChecksumSHA256"].endswith("-1")

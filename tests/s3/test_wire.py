@@ -185,7 +185,7 @@ def test_a_good_request_is_told_to_continue(wire: Wire, bucket: str) -> None:
     [
         ("/{bucket}/k", {"authorization": "AWS4-HMAC-SHA256 nonsense"}, "AuthorizationHeaderMalformed"),
         ("/no-such-bucket/k", {}, "NoSuchBucket"),
-        ("/{bucket}/k?acl", {}, "NotImplemented"),
+        ("/{bucket}/k?tagging", {}, "NotImplemented"),
     ],
 )
 def test_a_refused_request_is_not_told_to_continue(
@@ -249,7 +249,7 @@ def test_pipelined_requests_are_answered_in_order(wire: Wire, bucket: str) -> No
 
 def test_a_refused_body_does_not_become_the_next_request(wire: Wire, bucket: str) -> None:
     body = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" * 50
-    head, _ = wire.head("PUT", f"/{bucket}/k?acl", {"content-length": str(len(body))}, "UNSIGNED-PAYLOAD")
+    head, _ = wire.head("PUT", f"/{bucket}/k?tagging", {"content-length": str(len(body))}, "UNSIGNED-PAYLOAD")
     wire.send(head + body)
     assert wire.answer().status == 501
     assert wire.request("HEAD", f"/{bucket}").status == 200
@@ -297,9 +297,14 @@ def test_bytes_that_are_not_http_are_refused_as_s3_does(wire: Wire, garbage: byt
     assert wire.is_closed()
 
 
-def test_a_request_line_without_end_is_refused(wire: Wire) -> None:
-    wire.send(b"GET /" + b"a" * 40_000 + b" HTTP/1.1\r\n\r\n")
-    assert wire.answer().status == 400
+@pytest.mark.parametrize(
+    "head", [b"GET /" + b"a" * 40_000 + b" HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nhost: " + b"a" * 40_000 + b"\r\n\r\n"]
+)
+def test_a_line_without_end_is_refused_and_not_repeated(wire: Wire, head: bytes) -> None:
+    wire.send(head)
+    answer = wire.answer()
+    assert (answer.status, answer.code) == (400, "RequestHeaderSectionTooLarge")
+    assert b"aaa" not in answer.body.partition(b"<Resource>")[0]
     assert wire.is_closed()
 
 

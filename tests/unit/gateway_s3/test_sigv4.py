@@ -242,6 +242,17 @@ def test_malformed_header_authentication_is_refused(change: dict[str, str], code
     assert refused("GET", "/b/k", {**signed(), **change}).code == code
 
 
+def test_the_old_signature_is_refused_in_the_words_that_clients_compare() -> None:
+    words = "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."
+    assert refused("GET", "/b/k", {"host": "h", "authorization": "AWS AKIA:c2ln"}).message == words
+
+
+def test_a_url_presigned_the_old_way_is_refused_with_the_remedy() -> None:
+    error = refused("GET", "/b/k?AWSAccessKeyId=AKIA&Signature=c2ln&Expires=1", {"host": "h"})
+    assert error.code == "InvalidRequest"
+    assert "signature_version='s3v4'" in error.message
+
+
 @pytest.mark.parametrize(
     ("old", "new", "code"),
     [

@@ -91,3 +91,10 @@ def test_a_presigned_url_carries_headers_as_parameters_but_no_checksum() -> None
     )
     headers = effective_headers({"host": "h", "x-amz-meta-c": "header"}, query)
     assert headers == {"host": "h", "x-amz-meta-c": "header", "x-amz-acl": "public-read", "x-amz-meta-a": "b"}
+
+
+@pytest.mark.parametrize("field", ["x-amz-meta-a=b%0D%0Ac:d", "x-amz-meta-a=%00", "x-amz-meta-a%0A=b", "x-amz-a%20b=c"])
+def test_a_parameter_that_no_header_could_be_is_refused(field: str) -> None:
+    with pytest.raises(S3Error) as caught:
+        effective_headers({}, Query.parse(field))
+    assert caught.value.code == "InvalidArgument"

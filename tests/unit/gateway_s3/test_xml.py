@@ -69,6 +69,9 @@ def test_any_namespace_or_none_is_read(body: bytes) -> None:
         b"<R></R><R></R>",
         b"<R>" + b"<a>" * 9 + b"</a>" * 9 + b"</R>",
         b"<R>" + b" " * 1000 + b"</R>",
+        b'<?xml version="1.0" encoding="nonsense"?><R></R>',
+        b'<?xml version="1.0" encoding="shift_jis"?><R></R>',
+        b'<?xml version="1.0" encoding="hex"?><R></R>',
     ],
 )
 def test_what_is_malformed_or_too_much_is_refused(body: bytes) -> None:
