@@ -1,9 +1,10 @@
 """Multipart uploads: one register per upload, one per part, and one change on the object's key to complete.
 
-Parts never contend with each other. The upload's register decides how it ends: `open` becomes `completing`
-with the chosen parts fixed inside, or `aborted`; whoever finds `completing` can finish it (INV-9). Blobs of
-parts are collected only after the upload has ended, so a part that is uploaded again never takes away bytes
-that a concurrent Complete has chosen.
+Parts never contend with each other. A Complete fixes its parts in the upload's register under an *attempt*, whose id
+is the operation that commits the object; whoever finds the attempt can finish it. Before another attempt or an abort
+takes its place it is abandoned in the object's own register, so at most one attempt ever makes the object, and an
+upload that says `aborted` never made one (INV-9). Blobs of parts are collected only after the upload has ended, so a
+part that is uploaded again never takes away bytes that a concurrent Complete has chosen.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import pairwise
 
+import msgspec
+
 from objstore.engine.buckets import Buckets
+from objstore.engine.keystate import abandon, beside, current, state_of
 from objstore.engine.listing import BucketScan, scan_all
 from objstore.engine.objects import Objects, after_prefix, info_of
 from objstore.engine.peers import Peers
@@ -30,16 +34,13 @@ from objstore.engine.types import (
 from objstore.engine.writing import BlobWriter
 from objstore.model import limits
 from objstore.model.errors import (
-    Conflict,
     InvalidPart,
     InvalidPartOrder,
     NoSuchUpload,
-    NotFound,
     PartTooSmall,
 )
 from objstore.model.ids import BucketId, uuid7
 from objstore.model.records import (
-    KeyState,
     ListEntry,
     ObjectVersion,
     PartState,
@@ -55,6 +56,9 @@ from objstore.model.records import (
 )
 from objstore.ports import Buffer, Clock, Random
 from objstore.register.change import Outcome, body_of
+
+ENDED = ("completed", "aborted")
+ATTEMPTS_MAX = 16  # of one Complete among rivals
 
 
 class Multipart:
@@ -177,48 +181,69 @@ class Multipart:
         condition: WriteCondition = ALWAYS,
         headers: dict[str, str] | None = None,
     ) -> ObjectInfo:
-        """Join the named (part number, ETag) pairs. A repeat after success gives the same answer."""
+        """Join the named (part number, ETag) pairs. A repeat after success gives the same answer.
+
+        Several may run at once: those that name the same parts share one attempt, and its operation is applied
+        once; others give the attempt before up first. After a condition failed the upload stays as it is."""
         bucket = await self._buckets.get(bucket_name)
         upload = _parse_id(upload_id)
-        state = await self._upload(bucket.id, key, upload)
-        if state.status == "open":
-            state = await self._choose(bucket.id, key, upload, parts, headers or {})
-        if state.status == "aborted":
-            raise _no_upload(upload_id)
-        size = sum(state.parts)
-        version = self._objects.new_version(
-            size, state.etag, state.headers, state.blobs, parts=state.parts, upload_id=upload
-        )
-        if state.status == "completing":
-            # the operation id is the upload's: whoever finishes it, it is applied once
-            try:
-                await self._objects.commit(bucket.id, key, version, b"", condition, op=upload)
-            except (NotFound, Conflict):
-                await self._end(bucket.id, key, upload, ("completing",), "open")
-                raise
-            await self._buckets.confirm(bucket_name, bucket.id)
-            await self._end(bucket.id, key, upload, ("open", "completing"), "completed")
-        return await self._result(bucket_name, bucket.id, key, upload, version)
+        etag = _joint_etag(parts)
+        for _ in range(ATTEMPTS_MAX):
+            state = await self._upload(bucket.id, key, upload)
+            if state.status == "aborted":
+                break
+            version = self._objects.new_version(
+                sum(state.parts), state.etag, state.headers, state.blobs, parts=state.parts, upload_id=upload
+            )
+            if state.status == "completed":
+                if state.etag != etag:
+                    raise InvalidPart("this upload was completed already, with other parts")
+                return await self._result(bucket_name, bucket.id, key, upload, version)
+            if state.status == "completing" and state.etag == etag:
+                try:
+                    await self._objects.commit(bucket.id, key, version, b"", condition, op=state.attempt)
+                except NoSuchUpload:  # given up by somebody who has not put another in its place
+                    await self._choose(bucket.id, key, upload, state, parts, headers or {})
+                    continue
+                await self._buckets.confirm(bucket_name, bucket.id)
+                await self._end(bucket.id, key, upload, state, "completed")
+                return await self._result(bucket_name, bucket.id, key, upload, version)
+            await self._check_parts(bucket.id, upload, parts)
+            if await self._give_up(bucket.id, key, upload, state):
+                await self._choose(bucket.id, key, upload, state, parts, headers or {})
+        raise _no_upload(upload_id)
 
     async def _result(
         self, bucket_name: str, bucket: BucketId, key: str, upload: bytes, made: ObjectVersion
     ) -> ObjectInfo:
         """The version that this upload made, as it stands in the register if it is still current."""
         body = body_of(await self._registers.read(RegisterKey(bucket, Space.OBJECT, key.encode())))
-        for version in decode(body, KeyState).versions if body else ():
-            if version.upload_id == upload:
-                return info_of(bucket_name, key, version, b"")
+        version = current(state_of(body))
+        if version is not None and version.upload_id == upload:
+            return info_of(bucket_name, key, version, b"")
         return info_of(bucket_name, key, made, b"")
 
-    async def _choose(
-        self, bucket: BucketId, key: str, upload: bytes, named: Sequence[tuple[int, str]], headers: dict[str, str]
-    ) -> UploadState:
-        """Fix the parts in the upload's register: open -> completing."""
-        if not named:
-            raise InvalidPart("CompleteMultipartUpload names no part")
-        numbers = [number for number, _ in named]
-        if any(b <= a for a, b in pairwise(numbers)):
-            raise InvalidPartOrder("part numbers must rise")
+    async def _give_up(self, bucket: BucketId, key: str, upload: bytes, state: UploadState) -> bool:
+        """Make sure that the attempt of `state`, if there is one, will never make the object (INV-9).
+
+        False: it has made it already; then the upload is completed here, whoever was about to do so."""
+        if state.status != "completing":
+            return True
+
+        def change(body: bytes) -> Outcome:
+            known = state_of(body)
+            version = current(known)
+            if version is not None and version.upload_id == upload:
+                return Outcome(b"made")
+            return Outcome(b"") if state.attempt in known.abandoned else beside(abandon(known, state.attempt))
+
+        if await self._registers.change(RegisterKey(bucket, Space.OBJECT, key.encode()), change) == b"made":
+            await self._end(bucket, key, upload, state, "completed")
+            return False
+        return True
+
+    async def _check_parts(self, bucket: BucketId, upload: bytes, named: Sequence[tuple[int, str]]) -> list[PartState]:
+        """The parts that are named, as they are stored. Raises InvalidPart and PartTooSmall."""
         stored = {part.number: part for part in await self._parts(bucket, upload, 0, limits.PARTS_MAX)}
         chosen: list[PartState] = []
         for number, etag in named:
@@ -231,14 +256,26 @@ class Multipart:
         for part in chosen[:-1]:
             if part.size < limits.PART_SIZE_MIN:
                 raise PartTooSmall(f"part {part.number} has {part.size} bytes; all but the last need 5 MiB")
-        digest = hashlib.md5(b"".join(bytes.fromhex(p.etag) for p in chosen), usedforsecurity=False)
-        etag = f"{digest.hexdigest()}-{len(chosen)}"
+        return chosen
+
+    async def _choose(
+        self,
+        bucket: BucketId,
+        key: str,
+        upload: bytes,
+        before: UploadState,
+        named: Sequence[tuple[int, str]],
+        headers: dict[str, str],
+    ) -> None:
+        """Fix the parts in the upload's register under a new attempt, unless it has changed since `before`."""
+        chosen = await self._check_parts(bucket, upload, named)
+        attempt = self._random.bytes(16)
 
         def change(body: bytes) -> Outcome:
             if not body:
                 raise _no_upload(upload.hex())
             state = decode(body, UploadState)
-            if state.status != "open":
+            if (state.status, state.attempt) != (before.status, before.attempt):
                 return Outcome()
             fixed = UploadState(
                 state.key,
@@ -247,42 +284,37 @@ class Multipart:
                 "completing",
                 tuple(blob for part in chosen for blob in part.blobs),
                 tuple(part.size for part in chosen),
-                etag,
+                _joint_etag(named),
+                attempt,
             )
             return Outcome(b"", encode(fixed), encode(ListEntry(0, "", state.created_ms)))
 
         await self._registers.change(_upload_key(bucket, key, upload), change)
-        return await self._upload(bucket, key, upload)
 
     async def abort(self, bucket_name: str, key: str, upload_id: str) -> None:
+        """NoSuchUpload when it has ended already, also when a Complete wins while this runs."""
         bucket = await self._buckets.get(bucket_name)
         upload = _parse_id(upload_id)
-        await self._open_upload(bucket.id, key, upload)
-        await self._end(bucket.id, key, upload, ("open",), "aborted")
+        while True:
+            state = await self._upload(bucket.id, key, upload)
+            if state.status in ENDED or not await self._give_up(bucket.id, key, upload, state):
+                raise _no_upload(upload_id)
+            if await self._end(bucket.id, key, upload, state, "aborted"):
+                return
 
-    async def _end(self, bucket: BucketId, key: str, upload: bytes, was: tuple[str, ...], becomes: str) -> None:
-        """Move the upload from one status to another; an ended upload is not listed any more."""
+    async def _end(self, bucket: BucketId, key: str, upload: bytes, before: UploadState, becomes: str) -> bool:
+        """End the upload if it is still as in `before`; it is not listed any more."""
 
         def change(body: bytes) -> Outcome:
             if not body:
                 raise _no_upload(upload.hex())
-            s = decode(body, UploadState)
-            if s.status not in was:
-                return Outcome()
-            kept = becomes in ("completing", "completed")
-            new = UploadState(
-                s.key,
-                s.created_ms,
-                s.headers,
-                becomes,
-                s.blobs if kept else (),
-                s.parts if kept else (),
-                s.etag if kept else "",
-            )
-            listing = encode(ListEntry(0, "", s.created_ms)) if becomes == "open" else b""
-            return Outcome(b"", encode(new), listing)
+            state = decode(body, UploadState)
+            if (state.status, state.attempt) != (before.status, before.attempt):
+                return Outcome(b"other")
+            blobs = state.blobs if becomes == "completed" else ()
+            return Outcome(b"done", encode(msgspec.structs.replace(state, status=becomes, blobs=blobs)))
 
-        await self._registers.change(_upload_key(bucket, key, upload), change)
+        return await self._registers.change(_upload_key(bucket, key, upload), change) == b"done"
 
     async def _upload(self, bucket: BucketId, key: str, upload: bytes) -> UploadState:
         body = body_of(await self._registers.read(_upload_key(bucket, key, upload)))
@@ -292,7 +324,7 @@ class Multipart:
 
     async def _open_upload(self, bucket: BucketId, key: str, upload: bytes) -> UploadState:
         state = await self._upload(bucket, key, upload)
-        if state.status != "open":
+        if state.status in ENDED:
             raise _no_upload(upload.hex())
         return state
 
@@ -314,6 +346,22 @@ class Multipart:
             bodies = [body_of(value) for value in await asyncio.gather(*reads)]
             parts += [decode(body, PartState) for body in bodies if body]
         return parts
+
+
+def _joint_etag(named: Sequence[tuple[int, str]]) -> str:
+    """MD5 of the parts' MD5s, and their number. Raises InvalidPart and InvalidPartOrder."""
+    if not named:
+        raise InvalidPart("CompleteMultipartUpload names no part")
+    numbers = [number for number, _ in named]
+    if any(b <= a for a, b in pairwise(numbers)):
+        raise InvalidPartOrder("part numbers must rise")
+    digest = hashlib.md5(usedforsecurity=False)
+    for number, etag in named:
+        try:
+            digest.update(bytes.fromhex(etag.strip('"')))
+        except ValueError:
+            raise InvalidPart(f"part {number} cannot have the ETag {etag}") from None
+    return f"{digest.hexdigest()}-{len(named)}"
 
 
 def _replace_part(part: PartState) -> Callable[[bytes], Outcome]:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 
 from objstore.engine.buckets import Buckets
 from objstore.engine.conditions import check
+from objstore.engine.keystate import current, is_abandoned, listing_of, replace, state_of
 from objstore.engine.listing import BucketScan
 from objstore.engine.peers import Peers
 from objstore.engine.reading import BlobReader
@@ -14,18 +15,15 @@ from objstore.engine.registers import Registers
 from objstore.engine.types import ALWAYS, ObjectEntry, ObjectInfo, ObjectPage, WriteCondition
 from objstore.engine.writing import BlobLabel, BlobWriter, ExactReader
 from objstore.model import limits
-from objstore.model.errors import BadDigest, Conflict, NoSuchKey, NotFound, QuorumLost
+from objstore.model.errors import BadDigest, Conflict, NoSuchKey, NoSuchUpload, NotFound, QuorumLost
 from objstore.model.ids import BlobId, BucketId, uuid7
 from objstore.model.manifest import BlobRef
 from objstore.model.records import (
     BucketState,
-    KeyState,
     ListEntry,
     ObjectVersion,
     RegisterKey,
-    Retired,
     Space,
-    Value,
     decode,
     encode,
 )
@@ -152,33 +150,30 @@ class Objects:
         op: bytes | None = None,
     ) -> None:
         """Make a stored version the current one, if the condition holds. The bucket is to be confirmed after."""
-        listing = encode(ListEntry(version.size, version.etag, version.modified_ms))
 
         def change(body: bytes) -> Outcome:
-            state = decode(body, KeyState) if body else KeyState()
-            current = state.versions[0] if state.versions else None
-            check(condition, current.etag if current else None)
-            if any(blob.id in state.abandoned for blob in version.blobs):
-                raise NoSuchKey("this upload was given up by garbage collection; send it again")
-            new = KeyState(
-                (version,), (*state.retired, *_retire(current, version, version.modified_ms)), state.abandoned
-            )
-            return Outcome(b"", encode(new), listing, data)
+            state = state_of(body)
+            old = current(state)
+            check(condition, old.etag if old else None)
+            if is_abandoned(state, version, op or b""):
+                raise NoSuchUpload("this upload was given up meanwhile (aborted, completed anew, or collected)")
+            new = replace(state, version, version.modified_ms)
+            return Outcome(b"", encode(new), listing_of(version), data)
 
         await self._registers.change(_key(bucket, key), change, op=op)
 
     async def head(self, bucket_name: str, key: str) -> ObjectInfo:
         bucket = await self._buckets.get(bucket_name)
         value = await self._registers.read(_key(bucket.id, key), with_data=True)
-        current = _current(value)
-        if current is None:
+        found = current(state_of(body_of(value)))
+        if found is None:
             fresh = await self._buckets.get(bucket_name, fresh=True)
             if fresh.id != bucket.id:  # deleted and made again since it was cached
                 value = await self._registers.read(_key(fresh.id, key), with_data=True)
-                current = _current(value)
-        if current is None:
+                found = current(state_of(body_of(value)))
+        if found is None:
             raise NoSuchKey(f"there is no object {key!r} in bucket {bucket_name!r}")
-        return info_of(bucket_name, key, current, value.data)
+        return info_of(bucket_name, key, found, value.data)
 
     async def read(self, info: ObjectInfo, offset: int, length: int) -> AsyncIterator[Buffer]:
         """Verified bytes of a version. When it was replaced and collected meanwhile: QuorumLost."""
@@ -198,13 +193,10 @@ class Objects:
         now = self._clock.wall_ms()
 
         def change(body: bytes) -> Outcome:
-            state = decode(body, KeyState) if body else KeyState()
-            current = state.versions[0] if state.versions else None
-            check(condition, current.etag if current else None)
-            if current is None:
-                return Outcome(b"\x00")
-            new = KeyState((), (*state.retired, *_retire(current, None, now)), state.abandoned)
-            return Outcome(b"\x01", encode(new))
+            state = state_of(body)
+            old = current(state)
+            check(condition, old.etag if old else None)
+            return Outcome(b"\x01", encode(replace(state, None, now))) if old else Outcome(b"\x00")
 
         return await self._registers.change(_key(bucket.id, key), change) == b"\x01"
 
@@ -277,17 +269,3 @@ def info_of(bucket: str, key: str, version: ObjectVersion, data: bytes) -> Objec
 
 def _key(bucket: BucketId, key: str) -> RegisterKey:
     return RegisterKey(bucket, Space.OBJECT, key.encode())
-
-
-def _current(value: Value) -> ObjectVersion | None:
-    body = body_of(value)
-    versions = decode(body, KeyState).versions if body else ()
-    return versions[0] if versions else None
-
-
-def _retire(old: ObjectVersion | None, new: ObjectVersion | None, now_ms: int) -> list[Retired]:
-    """Blobs that the new version no longer refers to."""
-    if old is None:
-        return []
-    kept = {blob.id for blob in new.blobs} if new is not None else set()
-    return [Retired(blob, now_ms) for blob in old.blobs if blob.id not in kept]

@@ -54,8 +54,9 @@ class Peers:
     ) -> tuple[Reply, bytes | memoryview]:
         """One request to one node. Errors as Transport.call; they are remembered for `is_up`."""
         lease = self.directory.nodes.get(node)
-        if lease is not None:
+        if lease is not None and self._addresses.get(node) != lease.address:
             self._addresses[node] = lease.address
+            self._health.pop(node, None)  # it was started again: what it did before says nothing
         address = self._addresses.get(node)
         if address is None:
             raise Unreachable(f"node {node} has never been seen by this process")
@@ -71,10 +72,17 @@ class Peers:
 
     def is_up(self, node: NodeId) -> bool:
         """Has a lease and did not just fail."""
-        if node not in self.directory.nodes:
+        lease = self.directory.nodes.get(node)
+        if lease is None:
             return False
         health = self._health.get(node)
-        return health is None or self._clock.monotonic() >= health.suspect_until
+        if health is None or self._clock.monotonic() >= health.suspect_until:
+            return True
+        return self._addresses.get(node) != lease.address  # started again since it failed
+
+    def has_lease(self, node: NodeId) -> bool:
+        """Not given up by the coordinator, though it may just have failed a call."""
+        return node in self.directory.nodes
 
     def live(self) -> tuple[NodeId, ...]:
         """Members that are up, in the order of the map."""

@@ -26,8 +26,8 @@ BATCH_BYTES = 4 * limits.MIB  # of object data fetched at once per read; the nex
 HEDGE_S = 0.15  # a shard later than this gets company from a parity shard
 READ_TIMEOUT_S = 4.0
 LOCATE_TIMEOUT_S = 2.0
-LOOKS_MAX = 4  # times everybody is asked where the shards of a segment are, before it counts as unreadable
-LOOK_AGAIN_S = 0.2  # pause before the second look, twice that before the third
+LOOKS_MAX = 7  # times everybody is asked where the shards of a segment are, before it counts as unreadable
+LOOK_AGAIN_S = 0.2  # pause before the second look, twice that before the third: 4.2 s in all
 INLINE_DECODE_BYTES_MAX = 64 * limits.KIB  # below this a thread costs more than the decoding
 
 
@@ -41,20 +41,21 @@ class BlobReader:
     async def read(self, blobs: tuple[BlobRef, ...], offset: int, length: int) -> AsyncIterator[Buffer]:
         """Bytes [offset, offset+length) of the concatenated blobs. Raises QuorumLost when fewer than k shards
         of a segment can be read."""
-        ahead: asyncio.Task[list[Buffer]] | None = None
+        fetching: list[asyncio.Task[list[Buffer]]] = []  # the batch that is sent now, and the one after it
         try:
             for source, start, size in self._batches(blobs, offset, length):
-                current, ahead = ahead, asyncio.create_task(source.read(start, size))
-                if current is not None:
-                    for buffer in await current:
+                fetching.append(asyncio.create_task(source.read(start, size)))
+                if len(fetching) == 2:
+                    for buffer in await fetching[0]:
                         yield buffer
-            if ahead is not None:
-                for buffer in await ahead:
+                    del fetching[0]
+            for task in fetching:
+                for buffer in await task:
                     yield buffer
         finally:
-            if ahead is not None and not ahead.done():
-                ahead.cancel()
-                await asyncio.gather(ahead, return_exceptions=True)
+            for task in fetching:
+                task.cancel()
+            await asyncio.gather(*fetching, return_exceptions=True)
 
     def _batches(
         self, blobs: tuple[BlobRef, ...], offset: int, length: int
@@ -240,10 +241,10 @@ class SegmentSource:
         ]
 
     async def _locate_all(self) -> None:
-        """Ask every node that answers which shards it has; their word replaces what was known."""
+        """Ask every node that has a lease which shards it has; suspicion may be out of date."""
         topology = self._peers.topology
         request = FragLocate(self.ref.id, self.segment)
-        nodes = [node for node in topology.node_ids if self._peers.is_up(node)]
+        nodes = [node for node in topology.node_ids if node in self._peers.directory.nodes]
         answers = await asyncio.gather(*(self._locate(node, request) for node in nodes))
         for node, shards in zip(nodes, answers, strict=True):
             for shard in shards:

@@ -32,6 +32,8 @@ CELLS_QUEUED = 2  # per shard: bounds a request's memory to a few stripes
 PUT_TIMEOUT_S = 4.0
 OPEN_TIMEOUT_S = 2.0
 COMMIT_TIMEOUT_S = 10.0
+SECOND_CHANCE_S = 2.0  # how long a write looks for a node for a shard that found none, while members have leases
+SECOND_CHANCE_PAUSE_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +220,7 @@ class SegmentWriter:
         results = await asyncio.gather(*(sink.finish() for sink in self._sinks))
         absent = [shard for shard, done in enumerate(results) if not done]
         if absent:
-            absent = await self._rebuild(absent)
+            await self._second_chances(absent)
         durable = len(self._sinks) - len(absent)
         if durable < self._ref.k + 1:
             for sink in self._sinks:
@@ -230,22 +232,47 @@ class SegmentWriter:
             )
         return absent
 
-    async def _rebuild(self, absent: list[int]) -> list[int]:
-        """Streams that broke cannot be sent again from memory: make them anew from the shards that are durable."""
-        holders = {s: (sink.node,) for s, sink in enumerate(self._sinks) if s not in absent and sink.node is not None}
-        left: list[int] = []
-        for shard in absent:
-            target = self._sinks[shard].stand_in()
-            if target is None:
-                left.append(shard)
-                continue
-            job = Job(self._ref, self._segment, self.partition, holders, rebuild=(Placed(shard, target),))
-            try:
+    async def _second_chances(self, absent: list[int]) -> None:
+        """Place shards that found no node, on any member that has a lease and holds none of this segment yet.
+
+        A node that is back after a failure is not known to be at once; an acknowledged write must not lack a shard
+        for that (P1). Takes what it places out of `absent`; ends when no member is left to try, or in time."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + SECOND_CHANCE_S
+        while free := self._free(absent):
+            owners = self._peers.topology.data_owners(self.partition)
+            for shard in tuple(absent):
+                free.sort(key=owners[shard].__ne__)  # its own node first; the order of the rest stays
+                while free and shard in absent:
+                    if await self._place(shard, free.pop(0), absent):
+                        absent.remove(shard)
+            full = all(isinstance(self._sinks[shard].error, InsufficientStorage) for shard in absent)
+            if full or loop.time() >= deadline:
+                return
+            await asyncio.sleep(SECOND_CHANCE_PAUSE_S)
+
+    def _free(self, absent: list[int]) -> list[NodeId]:
+        """Members with a lease that hold no shard of this segment, in handoff order."""
+        topology = self._peers.topology
+        holding = {sink.node for shard, sink in enumerate(self._sinks) if shard not in absent}
+        order = (*topology.data_owners(self.partition), *topology.handoff(self.partition))
+        return [node for node in order if node not in holding and self._peers.has_lease(node)] if absent else []
+
+    async def _place(self, shard: int, node: NodeId, absent: list[int]) -> bool:
+        """One shard on one node: sent again if it was kept, else made anew from those that are durable."""
+        sink = self._sinks[shard]
+        holders = {s: (other.node,) for s, other in enumerate(self._sinks) if s not in absent and other.node}
+        job = Job(self._ref, self._segment, self.partition, holders, rebuild=(Placed(shard, node),))
+        try:
+            if isinstance(sink, _OneShot):
+                await sink.offer(node)
+            else:
                 await Rebuilder(self._peers).run(job)
-            except ObjstoreError as error:
-                self._sinks[shard].error = error
-                left.append(shard)
-        return left
+        except ObjstoreError as error:
+            sink.error = error
+            return False
+        sink.node = node
+        return True
 
     async def close(self) -> None:
         """Drop whatever is not durable; never raises for a node's failure."""
@@ -271,10 +298,6 @@ class _Sink:
         self.node: NodeId | None = placer.first(fragment.shard)
         self.error: ObjstoreError | None = None
 
-    def stand_in(self) -> NodeId | None:
-        """Another node for this shard, after a failure."""
-        return None if self.node is None else self._placer.after_failure(self.node)
-
     async def put(self, cell: bytes) -> None:
         raise NotImplementedError
 
@@ -299,18 +322,22 @@ class _OneShot(_Sink):
         self._pieces.append(cell)
 
     async def finish(self) -> bool:
-        envelope = b"".join(self._pieces)
-        assert len(envelope) == self._length
-        request = FragPut(self._partition, self._fragment.pack())
         while self.node is not None:
             try:
-                await self._peers.call(self.node, request, envelope, timeout_s=PUT_TIMEOUT_S)
+                await self.offer(self.node)
             except ObjstoreError as error:
                 self.error = error
                 self.node = self._placer.after_failure(self.node)
             else:
                 return True
         return False
+
+    async def offer(self, node: NodeId) -> None:
+        """Store the envelope on this node, or raise why not."""
+        envelope = b"".join(self._pieces)
+        assert len(envelope) == self._length
+        request = FragPut(self._partition, self._fragment.pack())
+        await self._peers.call(node, request, envelope, timeout_s=PUT_TIMEOUT_S)
 
 
 class _Stream(_Sink):

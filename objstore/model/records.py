@@ -107,7 +107,7 @@ class KeyState(msgspec.Struct, frozen=True, array_like=True):
 
     versions: tuple[ObjectVersion, ...] = ()
     retired: tuple[Retired, ...] = ()
-    abandoned: tuple[BlobId, ...] = ()  # never committed, declared dead: a late commit of these is refused
+    abandoned: tuple[BlobId, ...] = ()  # ids that must never be committed here (again); see engine/keystate.py
 
 
 class BucketState(msgspec.Struct, frozen=True, array_like=True):
@@ -118,7 +118,9 @@ class BucketState(msgspec.Struct, frozen=True, array_like=True):
 
 
 class UploadState(msgspec.Struct, frozen=True, array_like=True):
-    """open -> completing (parts fixed) -> completed, or open -> aborted."""
+    """open -> completing (an attempt has fixed its parts) -> completed; or aborted, from either.
+
+    completing -> completing with another attempt and other parts, once the attempt before is abandoned."""
 
     key: bytes
     created_ms: int
@@ -127,7 +129,7 @@ class UploadState(msgspec.Struct, frozen=True, array_like=True):
     blobs: tuple[BlobRef, ...] = ()  # the chosen parts, once completing
     parts: tuple[int, ...] = ()
     etag: str = ""
-    result_version: bytes = b""
+    attempt: bytes = b""  # 16 bytes: the operation id under which the object is committed
 
 
 class PartState(msgspec.Struct, frozen=True, array_like=True):

@@ -20,20 +20,19 @@ from typing import Protocol
 
 from objstore.codec.envelope import EnvelopeHeader, decode_header, fragment_of
 from objstore.engine.calls import Calls, ask, in_parallel
+from objstore.engine.keystate import abandon, beside, state_of
 from objstore.model import limits
 from objstore.model.errors import Corrupt, ObjstoreError
 from objstore.model.ids import BlobId, BucketId, NodeId, uuid7_ms
 from objstore.model.manifest import BlobRef
 from objstore.model.records import (
     KeyState,
-    ListEntry,
     PartState,
     RegisterKey,
     Space,
     UploadState,
     Value,
     decode,
-    encode,
     upload_name,
 )
 from objstore.ports import Clock
@@ -128,7 +127,7 @@ class Garbage:
 
     async def _collect_retired(self, key: RegisterKey, horizon: int) -> None:
         body = body_of(await self._registers.read(key))
-        state = decode(body, KeyState) if body else KeyState()
+        state = state_of(body)
         kept = {blob.id for version in state.versions for blob in version.blobs}
         gone: dict[BlobId, None] = {}
         crowded = len(state.retired) > RETIRED_MAX
@@ -278,32 +277,24 @@ def _fragments(segment: bytes, shards: Iterable[int]) -> list[bytes]:
 
 def _without_retired(gone: dict[BlobId, None]) -> Change:
     def change(body: bytes) -> Outcome:
-        state = decode(body, KeyState) if body else KeyState()
+        state = state_of(body)
         left = tuple(retired for retired in state.retired if retired.blob.id not in gone)
         if left == state.retired:
             return Outcome()
-        return _with_state(state, KeyState(state.versions, left, state.abandoned))
+        return beside(KeyState(state.versions, left, state.abandoned))
 
     return change
 
 
 def _abandon(blob: BlobId) -> Change:
     def change(body: bytes) -> Outcome:
-        state = decode(body, KeyState) if body else KeyState()
+        state = state_of(body)
         named = [ref.id for version in state.versions for ref in version.blobs]
         named += [retired.blob.id for retired in state.retired]
         if blob in named:
             return Outcome(b"alive")
         if blob in state.abandoned:
             return Outcome(b"dead")
-        return _with_state(state, KeyState(state.versions, state.retired, (*state.abandoned, blob)), b"dead")
+        return beside(abandon(state, blob), b"dead")
 
     return change
-
-
-def _with_state(old: KeyState, new: KeyState, result: bytes = b"") -> Outcome:
-    """The object itself stays as it is, and so do its listing and inline data."""
-    assert new.versions == old.versions
-    current = new.versions[0] if new.versions else None
-    listing = encode(ListEntry(current.size, current.etag, current.modified_ms)) if current else b""
-    return Outcome(result, encode(new) if new != KeyState() else b"", listing, None)

@@ -6,7 +6,15 @@ from collections.abc import AsyncIterator
 import pytest
 
 from objstore.engine.types import WriteCondition
-from objstore.model.errors import IncompleteBody, NoSuchKey, PreconditionFailed
+from objstore.model.errors import (
+    Conflict,
+    IncompleteBody,
+    InvalidPart,
+    NoSuchKey,
+    NoSuchUpload,
+    NotFound,
+    PreconditionFailed,
+)
 from tests.sim.cluster import SimCluster
 from tests.sim.loop import run
 
@@ -143,6 +151,101 @@ def test_body_that_ends_early_leaves_nothing() -> None:
             assert sum(machine.service.stats().fragments for machine in cluster.machines if machine.service) == 0
 
     run(main, 9)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_writes_right_after_nodes_came_back_and_others_died_have_every_shard(seed: int) -> None:
+    async def main() -> None:
+        async with SimCluster(seed, repairer_count=1) as cluster:
+            one, _ = cluster.engines
+            await one.create_bucket("b")
+            first, second = cluster.machines[:2], cluster.machines[2:4]
+            for machine in first:
+                cluster.kill(machine)
+            for i in range(20):
+                await one.put_object("b", f"a{i}", body(bytes(100_000)), 100_000, {})
+            for machine in first:
+                await cluster.start_node(machine)
+            for machine in second:
+                cluster.kill(machine)
+            puts = (one.put_object("b", f"b{i}", body(bytes(100_000)), 100_000, {}) for i in range(20))
+            for info in await asyncio.gather(*puts):
+                assert info.blobs[0].absent == (), "six nodes live, and six shards there are"
+
+    run(main, seed)
+
+
+async def two_completions(cluster: SimCluster, then: str) -> tuple[str, list[str]]:
+    """One Complete is held up before its commit while another fails its condition; then something happens.
+
+    Returns what came of the first, and what is wrong in the end."""
+    one, two = cluster.engines
+    await one.create_bucket("b")
+    await one.put_object("b", "k", body(b"old"), 3, {})
+    data = cluster.random.randbytes(6_000_000)
+    upload = await one.create_upload("b", "k", {})
+    part = await one.put_part("b", "k", upload, 1, body(data), len(data))
+    objects = one.complete_upload.__self__._objects  # type: ignore[attr-defined]
+    commit, gate, reached = objects.commit, asyncio.Event(), asyncio.Event()
+
+    async def slow(*args: object, **keywords: object) -> None:
+        reached.set()
+        await gate.wait()
+        await commit(*args, **keywords)
+
+    objects.commit = slow
+    first = asyncio.ensure_future(one.complete_upload("b", "k", upload, [(1, part.etag)]))
+    await reached.wait()
+    with pytest.raises(PreconditionFailed):
+        await two.complete_upload("b", "k", upload, [(1, part.etag)], condition=WriteCondition(if_none_match="*"))
+    expected = data
+    if then == "abort":
+        await two.abort_upload("b", "k", upload)
+        expected = b"old"
+    elif then == "other parts":
+        other = await two.put_part("b", "k", upload, 1, body(b"tiny"), 4)
+        await two.complete_upload("b", "k", upload, [(1, other.etag)])
+        expected = b"tiny"
+    gate.set()
+    try:
+        outcome = (await first).etag
+    except (NotFound, Conflict) as error:
+        outcome = type(error).__name__
+    wrong = []
+    for seconds in (0, 30, 90):  # garbage goes after 5 s, orphans after 60
+        await asyncio.sleep(seconds)
+        if await get(two, "b", "k") != expected:
+            wrong.append(f"wrong bytes after {seconds} s")
+    return outcome, wrong
+
+
+@pytest.mark.parametrize(("then", "outcome"), [("abort", "NoSuchUpload"), ("other parts", "InvalidPart"), ("", "-1")])
+def test_one_attempt_at_most_makes_the_object_and_garbage_spares_it(then: str, outcome: str) -> None:
+    async def main() -> None:
+        async with SimCluster(10, nodes=6, repairer_count=1) as cluster:
+            found, wrong = await two_completions(cluster, then)
+            assert found.endswith(outcome) and not wrong
+
+    run(main, 10)
+
+
+def test_ended_upload_says_so() -> None:
+    async def main() -> None:
+        async with SimCluster(11) as cluster:
+            one, two = cluster.engines
+            await one.create_bucket("b")
+            upload = await one.create_upload("b", "k", {})
+            part = await one.put_part("b", "k", upload, 1, body(b"part"), 4)
+            await one.complete_upload("b", "k", upload, [(1, part.etag)])
+            with pytest.raises(InvalidPart):
+                await two.complete_upload("b", "k", upload, [(9, "0" * 32)])
+            with pytest.raises(NoSuchUpload):
+                await two.abort_upload("b", "k", upload)
+            await one.put_object("b", "k", body(b"new"), 3, {})
+            assert (await two.complete_upload("b", "k", upload, [(1, part.etag)])).etag.endswith("-1")
+            assert await get(two, "b", "k") == b"new", "a repeat brings nothing back"
+
+    run(main, 11)
 
 
 def test_repair_restores_full_redundancy_and_the_next_two_losses_cost_nothing() -> None:
