@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import NamedTuple, TypeVar
 
 from objstore.codec.envelope import EnvelopeHeader, decode_header, fragment_of, shape_of, verify_body
@@ -24,10 +25,10 @@ from objstore.node import index
 from objstore.node.budget import PayloadBudget
 from objstore.node.claims import Claim, Claims
 from objstore.node.commit import SHORTAGES, GroupCommit, shortage
-from objstore.node.index import FRAGMENT_BYTES, Held
+from objstore.node.index import FRAGMENT_BYTES, Held, Stray
 from objstore.node.space import Space
 from objstore.node.stored import READ_BYTES, check_stored
-from objstore.node.volumes import Extent, Volumes
+from objstore.node.volumes import Extent, Volumes, is_beyond, volume_path
 from objstore.ports import KV, Buffer, Clock, Write
 from objstore.wire.messages import (
     FragDelete,
@@ -47,6 +48,7 @@ logger = logging.getLogger(__name__)
 
 INLINE_IO_MAX = 64 * limits.KIB  # below, a read or write of the page cache is cheaper than a thread
 DELETE_BATCH = 512
+LOST_BATCH = 512
 
 T = TypeVar("T")
 
@@ -84,9 +86,28 @@ class FragmentStore:
         self.partitions = partitions
         self.changes = array("Q", bytes(8 * partitions))
         self.count = 0
+        self._lost: dict[int, int | None] = {}  # what is left of volumes whose fragments are not looked through yet
 
     def recover(self) -> None:
-        """Blocking, once, at start: what is kept in memory, from the index."""
+        """Blocking, once, at start: what is kept in memory, from the index.
+
+        Fragments whose volume is gone or cut short go to quarantine first, so that nobody counts on them.
+        """
+        sizes = self._volumes.sizes()
+
+        def is_lost(extent: Extent) -> bool:
+            return is_beyond(extent, sizes.get(extent.volume))
+
+        if any(is_lost(extent) for extent in index.extents(self._kv)):
+            lost = 0
+            strays = index.strays(self._kv, is_lost)
+            while batch := list(islice(strays, LOST_BATCH)):
+                self._kv.commit(self._losing(batch, sizes))
+                for stray in batch:
+                    if stray.table == index.FRAG:
+                        self.changes[stray.held.partition] += 1
+                        lost += 1
+            logger.error("%d fragments lay in volumes that are gone or cut short, and are now in quarantine", lost)
         self.count = sum(1 for _ in index.rows_of(self._kv, index.FRAG))
         self._volumes.recover(index.extents(self._kv))
 
@@ -292,7 +313,8 @@ class FragmentStore:
                 for key, copy, _ in index.quarantined(self._kv, fragment):
                     if copy.partition == partition:
                         writes += index.purging(key, copy)
-                        freed.append(copy.extent)
+                        if copy.extent.length:
+                            freed.append(copy.extent)
             if not writes:
                 return
             given_back: list[asyncio.Future[None]] = []
@@ -322,6 +344,54 @@ class FragmentStore:
         done = self._commits.submit(writes, settled=settled)
         claim.hand_over()
         await done
+
+    async def quarantine_lost(self) -> None:
+        """Periodic: what lay in volumes that vanished or were cut since the last look is no longer held."""
+        loop = asyncio.get_running_loop()
+        expected = self._volumes.expected()
+        sizes = await loop.run_in_executor(None, self._volumes.sizes)
+        self._lost |= self._volumes.close_lost(expected, sizes)
+        if not self._lost:
+            return
+        lost = dict(self._lost)
+        strays = index.strays(self._kv, lambda extent: extent.volume in lost and is_beyond(extent, lost[extent.volume]))
+        before = self.count
+        while batch := await loop.run_in_executor(None, lambda: [*islice(strays, LOST_BATCH)]):
+            await self._quarantine_lost(batch, lost)
+        self._lost.clear()
+        logger.error("Fragments of lost volumes are now in quarantine; %d of %d are left", self.count, before)
+
+    async def _quarantine_lost(self, strays: Sequence[Stray], sizes: Mapping[int, int | None]) -> None:
+        names = sorted({stray.fragment for stray in strays})
+        async with self.claims.hold(*names) as claim:
+            current = [stray for stray in strays if self._kv.get(stray.table, stray.key) == stray.row]
+            if not current:
+                return
+
+            def settled(error: ObjstoreError | None) -> None:
+                claim.release()
+                if error is not None:
+                    return
+                for stray in current:
+                    if stray.table == index.FRAG:
+                        self.count -= 1
+                        self.changes[stray.held.partition] += 1
+                self._give_back([stray.held.extent for stray in current], kept=True)
+
+            done = self._commits.submit(self._losing(current, sizes), settled=settled)
+            claim.hand_over()
+            await done
+
+    def _losing(self, strays: Sequence[Stray], sizes: Mapping[int, int | None]) -> Sequence[Write]:
+        now = self._clock.wall_ms()
+        writes: list[Write] = []
+        for stray in strays:
+            volume, offset, length = stray.held.extent
+            size = sizes.get(volume)
+            what = "is gone" if size is None else f"was cut to {size} bytes"
+            reason = f"{volume_path(volume)} {what}; it had {length} bytes at {offset}"
+            writes += index.losing(stray, reason, now)
+        return writes
 
     def _give_back(self, extents: Sequence[Extent], *, kept: bool) -> asyncio.Future[None]:
         job = self._volumes.release(extents, kept=kept)

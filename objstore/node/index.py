@@ -6,13 +6,14 @@
     quarantine  fragment id, time          -> the frag row, then the reason: kept for people to look at
 
 Rows and ranges only; who writes them when is `objstore.node.fragments`. A quarantined fragment has no frag and
-no part row, and keeps its extent row.
+no part row, and keeps its extent row. One whose bytes the medium lost has no extent row either, and length 0 in its
+quarantine row: its place may belong to another by now.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import xxhash
@@ -43,6 +44,19 @@ class Held(NamedTuple):
     extent: Extent
     header_length: int
     created_ms: int
+
+
+class Stray(NamedTuple):
+    """A row of FRAG or QUARANTINE whose extent is lost."""
+
+    table: str
+    key: bytes
+    row: bytes
+    held: Held
+
+    @property
+    def fragment(self) -> bytes:
+        return self.key[:FRAGMENT_BYTES]
 
 
 def pack(held: Held) -> bytes:
@@ -84,8 +98,17 @@ def quarantining(fragment: bytes, held: Held, reason: str, now_ms: int) -> list[
     return [*_forgetting(fragment, held), (QUARANTINE, fragment + _NUMBER.pack(now_ms), row)]
 
 
+def losing(stray: Stray, reason: str, now_ms: int) -> list[Write]:
+    """Its extent is no more. To quarantine without it; what lay in quarantine stays there."""
+    held = stray.held
+    bare = held._replace(extent=held.extent._replace(length=0))
+    if stray.table == FRAG:
+        return [*quarantining(stray.key, bare, reason, now_ms), _freeing(held.extent)]
+    return [(QUARANTINE, stray.key, pack(bare) + stray.row[_ROW.size :]), _freeing(held.extent)]
+
+
 def purging(row_key: bytes, held: Held) -> list[Write]:
-    return [(QUARANTINE, row_key, None), _freeing(held.extent)]
+    return [(QUARANTINE, row_key, None), *([_freeing(held.extent)] if held.extent.length else [])]
 
 
 def quarantined(kv: KV, fragment: bytes) -> list[tuple[bytes, Held, str]]:
@@ -112,6 +135,16 @@ def extents(kv: KV) -> Iterator[Extent]:
     for key, value in rows_of(kv, EXTENT):
         volume, offset = _PLACE.unpack(key)
         yield Extent(volume, offset, _NUMBER.unpack(value)[0])
+
+
+def strays(kv: KV, is_lost: Callable[[Extent], bool]) -> Iterator[Stray]:
+    """Everything that lies, in quarantine too, where nothing is left. Looks at every fragment. May be changed while
+    it runs."""
+    for table in (QUARANTINE, FRAG):  # in this order: what is lost goes from FRAG to QUARANTINE
+        for key, row in rows_of(kv, table):
+            held = unpack(row)
+            if held.extent.length and is_lost(held.extent):
+                yield Stray(table, key, row, held)
 
 
 def rows_of(

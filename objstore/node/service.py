@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 from objstore.model import limits
-from objstore.model.errors import Fatal, InvalidRequest
+from objstore.model.errors import Fatal, InvalidRequest, ObjstoreError
 from objstore.model.ids import NodeId
 from objstore.node import identity, index, register_rows
 from objstore.node.commit import GroupCommit
@@ -140,6 +140,15 @@ class NodeService:
         if dropped:
             logger.warning("%d unfinished fragment streams were silent for too long and are dropped", dropped)
 
+    async def check_volumes(self) -> None:
+        """Periodic work: notice volumes that somebody removed or cut. What fails is tried again the next time."""
+        if self._commits.fatal is not None:
+            return
+        try:
+            await self._fragments.quarantine_lost()
+        except (OSError, ObjstoreError) as error:
+            logger.warning("The volumes could not be checked now: %s", error)
+
     def stats(self, *, changes: bool = False) -> NodeStatsReply:
         return NodeStatsReply(
             id=self.id,
@@ -170,3 +179,4 @@ class NodeService:
         while True:
             await asyncio.sleep(TICK_S)
             self.tick()
+            await self.check_volumes()

@@ -13,14 +13,16 @@ Invariants
 - A volume that is closed for appends and empty is unlinked. Its number is not used again before a restart.
 - After ENOSPC from a sync nobody knows which unsynced pages were dropped. That volume takes no more extents and
   no extent still reserved in it can become kept (`syncer` fails for good); kept ones were synced before.
+- A volume that somebody removed or cut short (`close_lost`) is closed in the same way.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -56,13 +58,34 @@ def volume_numbers(disk: Disk) -> list[int]:
     return [int(stem) for stem in stems if len(stem) == 8 and stem.isdigit()]
 
 
+def volume_sizes(disk: Disk) -> dict[int, int]:
+    """Blocking. Bytes of every volume file that is there. An OSError says nothing about any of them."""
+    sizes: dict[int, int] = {}
+    with contextlib.suppress(FileNotFoundError):  # the folder itself
+        for number in volume_numbers(disk):
+            with contextlib.suppress(FileNotFoundError):  # unlinked since it was listed
+                file = disk.open(volume_path(number))
+                try:
+                    sizes[number] = file.size()
+                finally:
+                    file.close()
+    return sizes
+
+
+def is_beyond(extent: Extent, size: int | None) -> bool:
+    """Is any of the extent missing from a volume file of that size? None: the file is gone."""
+    return size is None or extent.offset + extent.length > size
+
+
 @dataclass(slots=True)
 class _Volume:
     end: int = 0  # where the next extent begins
+    kept_end: int = 0  # its file is at least that long: extents that were kept end there or before
     kept: int = 0  # bytes, padded
     reserved: int = 0  # bytes, padded
     named: bool = False  # its name is durable
     poisoned: bool = False  # see the invariants
+    gone: bool = False  # its name is; poisoned too
 
 
 class Volumes:
@@ -79,7 +102,8 @@ class Volumes:
         self.reserved_bytes = 0
 
     def recover(self, kept: Iterable[Extent]) -> None:
-        """Blocking, once, at start. `kept`: every extent of the index, ascending by volume and offset.
+        """Blocking, once, at start. `kept`: every extent of the index, ascending by volume and offset. Those that the
+        files lost (`sizes`) should be out of the index by now.
 
         Everything else is what a crash left behind: it is punched out, and empty volumes are unlinked.
         """
@@ -90,6 +114,7 @@ class Volumes:
             gaps.keep(extent)
             volume = self._volumes.setdefault(extent.volume, _Volume(named=True))
             volume.kept += padded(extent.length)
+            volume.kept_end = extent.offset + extent.length
             self.kept_bytes += padded(extent.length)
         ends = gaps.finish()
         removed = False
@@ -104,6 +129,42 @@ class Volumes:
             self._disk.sync_dir(FOLDER)
         if self._last in self._volumes:
             self._active = self._last
+
+    def sizes(self) -> dict[int, int]:
+        """Blocking; any thread. See `volume_sizes`."""
+        return volume_sizes(self._disk)
+
+    def expected(self) -> dict[int, int]:
+        """How long the file of each volume must be by now, at least."""
+        return {number: volume.kept_end for number, volume in self._volumes.items()}
+
+    def close_lost(self, expected: Mapping[int, int], sizes: Mapping[int, int]) -> dict[int, int | None]:
+        """Close the volumes that vanished or were cut. `expected` was asked before `sizes`.
+
+        Returns what is left of each whose extents must be looked through: its size, None when it is gone. It is
+        returned once, and again only if an extent was kept in it meanwhile.
+        """
+        lost: dict[int, int | None] = {}
+        for number, least in expected.items():
+            volume = self._volumes.get(number)
+            size = sizes.get(number)
+            if volume is None or (size is not None and size >= least):
+                continue
+            if size is None and volume.gone and not least:
+                continue
+            if size is None:
+                logger.error("Volume %s is gone", volume_path(number))
+            else:
+                logger.error("Volume %s was cut to %d bytes; it had at least %d", volume_path(number), size, least)
+            volume.poisoned = True
+            volume.gone = size is None
+            volume.kept_end = size or 0
+            lost[number] = size
+            if volume.gone and number == self._active:
+                self._active = None
+            if volume.gone and volume.kept == volume.reserved == 0:
+                self._forget(number)
+        return lost
 
     def reserve(self, length: int) -> Extent:
         """Room for `length` bytes; counted at once, so that space promised is not promised again."""
@@ -127,6 +188,7 @@ class Volumes:
         volume.named = True
         volume.reserved -= size
         volume.kept += size
+        volume.kept_end = max(volume.kept_end, extent.offset + extent.length)
         self.reserved_bytes -= size
         self.kept_bytes += size
 
@@ -149,9 +211,8 @@ class Volumes:
             assert volume.kept >= 0 and volume.reserved >= 0
             if volume.kept == volume.reserved == 0 and extent.volume != self._active:
                 dead.append(extent.volume)
-                del self._volumes[extent.volume]
-                self._files.pop(extent.volume, None)
-            else:
+                self._forget(extent.volume)
+            elif not volume.gone:
                 try:
                     punches.append((self.file(extent.volume), extent))
                 except OSError as error:  # the volume is gone, and the space with it
@@ -160,7 +221,7 @@ class Volumes:
         def job() -> None:
             try:
                 for number in dead:
-                    self._disk.unlink(volume_path(number))
+                    self._unlink(number)
                 for file, extent in punches:
                     file.punch(extent.offset, padded(extent.length))
             except OSError as error:  # the space comes back at the next start
@@ -175,7 +236,7 @@ class Volumes:
 
         def job() -> None:
             if volume.poisoned:
-                raise OSError(errno.ENOSPC, "an earlier sync of this volume ran out of space")
+                raise OSError(errno.ENOSPC, "an earlier sync of this volume ran out of space, or its file was cut")
             try:
                 file.sync()
                 if not volume.named:
@@ -203,11 +264,18 @@ class Volumes:
         volume = self._volumes[number] = _Volume()
         self._active = self._last = number
         if previous is not None and (old := self._volumes.get(previous)) and old.kept == old.reserved == 0:
-            del self._volumes[previous]
-            self._files.pop(previous, None)
-            self._disk.unlink(volume_path(previous))
+            self._forget(previous)
+            self._unlink(previous)
         self._drop_idle_files()
         return number, volume
+
+    def _forget(self, number: int) -> None:
+        del self._volumes[number]
+        self._files.pop(number, None)
+
+    def _unlink(self, number: int) -> None:
+        with contextlib.suppress(FileNotFoundError):  # somebody else removed it
+            self._disk.unlink(volume_path(number))
 
     def _drop_idle_files(self) -> None:
         """A volume with reserved extents stays open, or the error of a failed write-back would reach nobody."""

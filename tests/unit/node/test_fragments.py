@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from typing import Any
 
 import pytest
 
@@ -15,15 +16,19 @@ from objstore.node.budget import PayloadBudget
 from objstore.node.service import NodeService
 from objstore.node.volumes import BLOCK, padded
 from objstore.wire.messages import (
+    FragCommit,
     FragDelete,
     FragHead,
     FragList,
     FragListed,
     FragLocate,
     FragLocated,
+    FragOpen,
+    FragOpened,
     FragPut,
     FragRead,
     FragVerify,
+    FragWrite,
     NodeStats,
     NodeStatsReply,
     Ok,
@@ -351,21 +356,140 @@ def test_an_error_of_fsync_ends_the_node() -> None:
     with_node(check)
 
 
-def test_a_volume_that_disappeared_makes_its_fragments_corrupt_not_the_node_dead() -> None:
-    rig = Rig()
+def cut(rig: Rig, path: str, size: int) -> None:
+    """Truncate a volume behind the node's back."""
+    content = rig.disk.read_file(path)
+    rig.disk.unlink(path)
+    file = rig.disk.open(path, create=True)
+    file.pwrite(content[:size], 0)
+    file.sync()
+    rig.disk.sync_dir("volumes")
+
+
+@pytest.mark.parametrize("running", [False, True])
+@pytest.mark.parametrize("how", ["removed", "cut between", "cut within"])
+def test_what_a_volume_lost_is_no_longer_held(how: str, running: bool) -> None:
+    """Two volumes with two fragments each; the first one is removed or cut short."""
+    fragments = [FragmentId(BLOB, 0, shard) for shard in range(2)] + [
+        FragmentId(blob_in(P, salt=1), 0, shard) for shard in range(2)
+    ]
+    raws = {fragment: whole(fragment) for fragment in fragments}
+    settings: dict[str, Any] = {"volume_bytes": 2 * max(padded(len(raw)) for raw in raws.values())}
 
     async def check(rig: Rig, node: NodeService) -> None:
-        await put(node, ONE, whole(ONE))
-        await node.close()
-        rig.disk.unlink(VOLUME)
-        again = await rig.open()
-        with pytest.raises(Corrupt, match="cannot be read"):
-            await ask(again, FragRead(ONE.pack(), 0, 1))
-        await put(again, ONE, whole(ONE))
-        assert await ask(again, FragVerify(ONE.pack())) == Ok()
+        for fragment in fragments:
+            await put(node, fragment, raws[fragment])
+        assert rig.disk.list_dir("volumes") == ["00000001.vol", "00000002.vol"]
+        before = await stats(node)
+        end = offset_of(rig, fragments[1]) + len(raws[fragments[1]])
+        if not running:
+            await node.close()
+        if how == "removed":
+            rig.disk.unlink(VOLUME)
+        else:
+            cut(rig, VOLUME, offset_of(rig, fragments[1]) if how == "cut between" else end - 1)
+        if running:
+            await node.check_volumes()
+            again = node
+        else:
+            again = await rig.open(**settings)
+        gone = fragments[: 2 if how == "removed" else 0] or fragments[1:2]
+        left = [fragment for fragment in fragments if fragment not in gone]
+        for fragment in gone:
+            with pytest.raises(NotFound):
+                await ask(again, FragRead(fragment.pack(), 0, 1))
+            ((_, held, reason),) = index.quarantined(rig.kv, fragment.pack())
+            assert held.partition == P and VOLUME in reason
+        listed = await ask(again, FragList(P, b"", 10))
+        assert isinstance(listed, FragListed)
+        assert listed.fragments == b"".join(fragment.pack() for fragment in sorted(left))
+        for fragment in left:
+            assert await ask(again, FragVerify(fragment.pack())) == Ok()
+        after = await stats(again)
+        changes = before.data_changes[P] if running else 0
+        assert (after.fragments, after.data_changes[P]) == (len(left), changes + len(gone))
+        assert after.used_bytes == sum(padded(len(raws[fragment])) for fragment in left)
+        await again.check_volumes()
+        assert await stats(again) == after, "found once"
+        for fragment in gone:  # repair brings them back; their old places are not theirs any more
+            await put(again, fragment, raws[fragment])
+        assert (await stats(again)).used_bytes == before.used_bytes
+        assert await ask(again, FragDelete(P, gone[0].pack())) == Ok()
         await again.close()
+        third = await rig.open(**settings)
+        for fragment in (*left, *gone[1:]):
+            assert await ask(third, FragVerify(fragment.pack())) == Ok()
+        last = await stats(third)
+        assert last.used_bytes == before.used_bytes - padded(len(raws[gone[0]]))
+        assert not rig.fatal
+        await third.close()
 
-    with_node(check, rig)
+    with_node(check, **settings)
+
+
+def test_a_quarantined_copy_whose_volume_is_gone_holds_no_space() -> None:
+    async def check(rig: Rig, node: NodeService) -> None:
+        await put(node, ONE, whole(ONE))
+        rig.sim_disk.flip(VOLUME, offset_of(rig, ONE) + 200)
+        with pytest.raises(Corrupt):
+            await ask(node, FragVerify(ONE.pack()))
+        ((_, _, reason),) = index.quarantined(rig.kv, ONE.pack())
+        rig.disk.unlink(VOLUME)
+        await node.check_volumes()
+        ((_, held, kept_reason),) = index.quarantined(rig.kv, ONE.pack())
+        after = await stats(node)
+        assert (held.extent.length, kept_reason) == (0, reason)
+        assert (after.fragments, after.used_bytes, list(index.extents(rig.kv))) == (0, 0, [])
+        await put(node, ONE, whole(ONE))
+        assert await ask(node, FragDelete(P, ONE.pack())) == Ok()
+        assert index.quarantined(rig.kv, ONE.pack()) == []
+
+    with_node(check)
+
+
+def test_more_lost_fragments_than_fit_one_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("objstore.node.fragments.LOST_BATCH", 2)
+
+    async def check(rig: Rig, node: NodeService) -> None:
+        for restart in (False, True):
+            for salt in range(7):
+                fragment = FragmentId(blob_in(P, salt), 0, 1)
+                await put(node, fragment, whole(fragment))
+            for name in rig.disk.list_dir("volumes"):
+                rig.disk.unlink(f"volumes/{name}")
+            if restart:
+                await node.close()
+                node = await rig.open()
+            else:
+                await node.check_volumes()
+            after = await stats(node)
+            assert (after.fragments, after.used_bytes) == (0, 0)
+        await node.close()
+
+    with_node(check)
+
+
+def test_what_is_on_its_way_into_a_removed_volume_fails_and_the_node_goes_on() -> None:
+    async def check(rig: Rig, node: NodeService) -> None:
+        header, cells = envelope(ONE)
+        opened = await ask(node, FragOpen(P, ONE.pack(), len(whole(ONE))))
+        assert isinstance(opened, FragOpened)
+        await ask(node, FragWrite(opened.stream, 0), header)
+        rig.disk.unlink(VOLUME)
+        await node.check_volumes()
+        await ask(node, FragWrite(opened.stream, len(header)), cells[0])
+        offset = len(header) + len(cells[0])
+        for cell in cells[1:]:
+            await ask(node, FragWrite(opened.stream, offset), cell)
+            offset += len(cell)
+        with pytest.raises(InsufficientStorage):
+            await ask(node, FragCommit(opened.stream))
+        await put(node, ONE, whole(ONE))
+        await node.check_volumes()
+        assert await ask(node, FragVerify(ONE.pack())) == Ok()
+        assert (await stats(node)).used_bytes == padded(len(whole(ONE))) and not rig.fatal
+
+    with_node(check)
 
 
 class NoMoreFiles(SimDisk):
