@@ -21,7 +21,7 @@ _MEANING = {
     "stop": "SIGTERM: it ends in order",
     "pause": "SIGSTOP: it hangs, its connections stay",
     "resume": "SIGCONT: it goes on after a pause",
-    "start": "start it again with the data it had",
+    "start": "start it again with the data it had; empty after a wipe",
     "restart": "stop, then start",
     "wipe": "kill it and erase its data, as if its disk had died",
 }
@@ -47,7 +47,9 @@ def run(arguments: argparse.Namespace) -> int:
         print(commands.send(folder, commands.Command(arguments.action, name), timeout_s=_TIMEOUT_S))
     if arguments.action in ("kill", "stop", "wipe", "pause"):
         back = "resume" if arguments.action == "pause" else "start"
-        print(f"watch it: objstore watch    undo: objstore chaos {back} {' '.join(arguments.names)}", file=sys.stderr)
+        label = "back, empty" if arguments.action == "wipe" else "undo"
+        names = " ".join(arguments.names)
+        print(f"watch it: objstore watch    {label}: objstore chaos {back} {names}", file=sys.stderr)
     return 0
 
 

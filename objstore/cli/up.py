@@ -1,6 +1,6 @@
 """`objstore up`: a whole cluster of separate processes on this machine, until Ctrl-C or `objstore down`.
 
-The same data folder gives the same cluster back: shape, keys, objects. What ends by itself, or is killed by
+The same data folder gives the same cluster back: shape, keys, port, objects. What ends by itself, or is killed by
 hand, is reported and stays ended until `objstore chaos start` brings it back.
 """
 
@@ -34,16 +34,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     defaults = Options()
     parser.epilog = (
         f"Without --data the cluster is in ./{DEFAULT_DATA}. A folder that holds a cluster starts that one again, "
-        "with its nodes, its erasure code, its keys and its objects."
+        "with its nodes, its erasure code, its keys and its objects, on the port and with as many gateways and "
+        "repairers as it had last."
     )
     flags: tuple[tuple[str, Callable[[str], object], object, str, str], ...] = (
         ("--data", str, None, "DIR", f"data folder (default: $OBJSTORE_DATA, else ./{DEFAULT_DATA})"),
         ("--nodes", int, None, "N", "storage nodes of a new cluster (default: 8)"),
         ("--ec", str, None, "K+M", "erasure code of a new cluster: data + parity shards (default: 4+2)"),
         ("--zones", int, None, "N", "zones that the nodes of a new cluster are spread over (default: one each)"),
-        ("--port", int, defaults.port, "P", "S3 port; the next free one if it is busy (%(default)s)"),
-        ("--gateways", _positive, defaults.gateways, "N", "S3 gateways (%(default)s)"),
-        ("--repairers", _positive, defaults.repairers, "N", "one works, the others stand by (%(default)s)"),
+        ("--port", int, None, "P", "S3 port; the next free one if it is busy (default: as last time, else 9000)"),
+        ("--gateways", _positive, None, "N", "S3 gateways (default: as last time, else 1)"),
+        ("--repairers", _positive, None, "N", "one works, the others stand by (default: as last time, else 2)"),
         ("--down-after", float, defaults.down_after_s, "S", "a node silent for so long is down (%(default)s)"),
         ("--out-after", float, defaults.out_after_s, "S", "... and its data are rebuilt elsewhere (%(default)s)"),
     )
@@ -87,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _options(arguments: argparse.Namespace) -> Options:
-    if not 0 <= arguments.port < 65536:
+    if arguments.port is not None and not 0 <= arguments.port < 65536:
         raise InvalidRequest(f"--port {arguments.port}: need 0 (any free port) to 65535")
     if not 0 < arguments.down_after <= arguments.out_after:
         raise InvalidRequest("--down-after must be above 0 and at most --out-after")

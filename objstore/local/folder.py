@@ -1,7 +1,7 @@
 """The data folder of a cluster on this machine: what is in it, who runs it now, and how it is found.
 
     cluster.toml     configuration and secrets that every process reads; written once, yours to edit
-    shape.json       nodes, erasure code and zones: fixed by the first start
+    shape.json       nodes, erasure code and zones: fixed by the first start; port, gateways, repairers of the last
     state.json       the running cluster: pids, addresses, ports, keys; rewritten on every change
     lock             held (flock) by the supervisor for as long as it lives, so a kill -9 releases it
     commands/        requests of `objstore chaos` to the supervisor, and its answers
@@ -28,11 +28,16 @@ POINTER_VARIABLE = "OBJSTORE_DATA"
 
 
 class Shape(msgspec.Struct, frozen=True):
-    """What the first start fixes. A later start with other numbers is refused, not guessed at."""
+    """What the first start fixes: a later start with other numbers is refused, not guessed at.
+
+    Then, with defaults as older folders lack them, what a later start may change, and the next one takes over."""
 
     nodes: int
     code: str  # "4+2"
     zones: int
+    port: int = 9000  # of the first gateway; once it serves the one that it has, not 0 or a busy one
+    gateways: int = 1
+    repairers: int = 2
 
 
 class MemberState(msgspec.Struct):

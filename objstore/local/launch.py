@@ -1,7 +1,7 @@
 """What a cluster on this machine is made of, and how it comes up: shape, configuration, keys, ports, order.
 
 `launch` is the one way to start it, for `objstore up`, `objstore demo` and `LocalCluster`. A folder that has
-held a cluster gives it back with its shape, keys and data; whatever an earlier run left behind (state, locks,
+held a cluster gives it back with its shape, keys, port and data; whatever an earlier run left behind (state, locks,
 stray processes) never stands in the way. Loopback only: nothing here is meant for more than one machine.
 """
 
@@ -36,9 +36,9 @@ class Options:
     nodes: int | None = None
     code: str | None = None
     zones: int | None = None
-    gateways: int = 1
-    repairers: int = 2
-    port: int = 9000  # of the first gateway; 0 = any
+    gateways: int | None = None
+    repairers: int | None = None
+    port: int | None = None  # of the first gateway; 0 = any
     heartbeat_s: float = 0.5
     down_after_s: float = 2.0
     out_after_s: float = 15.0
@@ -124,23 +124,28 @@ def _start(cluster: Cluster, shape: Shape, options: Options) -> None:
         Member(f"n{i}", "node", environment={"OBJSTORE_NODE__ZONE": f"z{(i - 1) % shape.zones + 1}"})
         for i in range(1, shape.nodes + 1)
     ]
-    members += [Member(f"r{i}", "repairer") for i in range(1, options.repairers + 1)]
-    port = options.port
-    for i in range(1, options.gateways + 1):
-        if options.port:
+    members += [Member(f"r{i}", "repairer") for i in range(1, shape.repairers + 1)]
+    port = shape.port
+    for i in range(1, shape.gateways + 1):
+        if shape.port:
             wanted, port = port, free_port(port)
             if port != wanted and i == 1:
-                cluster.notes.append(f"port {wanted} is busy: the gateway listens on {port} instead")
+                cluster.notes.append(f"port {wanted} is busy: the gateway listens on {port} instead, next time too")
         members.append(Member(f"g{i}", "gateway", listen=f"{HOST}:{port}"))
-        port += 1 if options.port else 0
+        port += 1 if shape.port else 0
     supervisor.start_all(members)
     state.endpoints = [f"http://{m.address}" for m in state.members if m.role == "gateway"]
+    first = next(m.address for m in state.members if m.role == "gateway")
+    state.shape = msgspec.structs.replace(shape, port=int(first.rpartition(":")[2]))  # clients were told this one
+    cluster.folder.write_shape(state.shape)
     state.phase = "ready"
     cluster.folder.write_state(state)
 
 
 def settle_shape(folder: Folder, options: Options) -> Shape:
-    """That of the folder, if the flags do not contradict it; else a new one, checked and kept."""
+    """That of the folder, if the flags do not contradict it; else a new one, checked. `launch` keeps it."""
+    flags = {"port": options.port, "gateways": options.gateways, "repairers": options.repairers}
+    changes = {name: value for name, value in flags.items() if value is not None}
     kept = folder.read_shape()
     if kept is not None:
         asked = {"--nodes": options.nodes, "--ec": options.code, "--zones": options.zones}
@@ -151,7 +156,7 @@ def settle_shape(folder: Folder, options: Options) -> Shape:
                     f"{kept.zones} zones and EC {kept.code}; leave {flag} away to start that one, or give another "
                     "--data for a new one"
                 )
-        return kept
+        return msgspec.structs.replace(kept, **changes)
     code = ErasureCode.parse(options.code or "4+2")
     nodes = options.nodes if options.nodes is not None else max(8, code.nodes_min + 1)
     zones = options.zones if options.zones is not None else nodes
@@ -162,7 +167,7 @@ def settle_shape(folder: Folder, options: Options) -> Shape:
         )
     if not 1 <= zones <= nodes:
         raise InvalidRequest(f"--zones {zones}: need 1 to {nodes}, as there are {nodes} nodes")
-    return Shape(nodes, str(code), zones)
+    return Shape(nodes, str(code), zones, **changes)
 
 
 def _shape_notes(shape: Shape) -> list[str]:

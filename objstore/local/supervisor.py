@@ -174,9 +174,14 @@ class Supervisor:
             raise InvalidRequest(
                 f"{process.state.name} already runs (pid {process.child.pid}); to start it anew: restart"
             )
+        data = ""  # gateways and repairers have none
+        if self._folder.data_of(process.state.name).exists():
+            data = " with its old data"
+        elif process.state.role == "node":
+            data = " as a new, empty node"
         process.state.restarts += 1
         self._spawn(process)
-        return f"{process.state.name} started with its old data (pid {process.state.pid})"
+        return f"{process.state.name} started{data} (pid {process.state.pid})"
 
     def _restart(self, process: _Process) -> str:
         if process.child is not None:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from objstore.local.folder import Folder, State, is_alive
+from objstore.local.launch import HOST
 from objstore.testing.s3client import S3Client
 from tests.meta.source import ROOT
 from tests.process.conftest import Objstore
@@ -93,7 +95,7 @@ def test_a_node_killed_by_its_pid_stays_dead_until_it_is_started(objstore: Objst
 
 
 def test_after_kill_9_of_all_processes_up_starts_the_same_cluster(objstore: Objstore, tmp_path: Path) -> None:
-    assert objstore(*UP).returncode == 0
+    assert objstore(*UP, "--gateways", "2", "--repairers", "1").returncode == 0
     before = state_of(tmp_path)
     with client_of(tmp_path) as client:
         client.create_bucket("bkt")
@@ -101,12 +103,35 @@ def test_after_kill_9_of_all_processes_up_starts_the_same_cluster(objstore: Objs
     for pid in (before.pid, *(member.pid for member in before.members)):
         with contextlib.suppress(ProcessLookupError):  # it followed the supervisor into death
             os.kill(pid, signal.SIGKILL)
-    up = objstore(*UP)
+    up = objstore("up", "--detach")
     assert up.returncode == 0, up.stderr
     after = state_of(tmp_path)
+    assert after.endpoints[0] == before.endpoints[0]
+    assert [member.name for member in after.members] == [member.name for member in before.members]
     assert (after.access_key, after.secret_key) == (before.access_key, before.secret_key)
     with client_of(tmp_path) as client:
         assert client.get("bkt", "k") == b"x" * 100_000
+    wait_healthy(objstore)
+
+
+def test_a_remembered_port_that_is_busy_is_passed_over_and_said(objstore: Objstore, tmp_path: Path) -> None:
+    assert objstore(*UP).returncode == 0
+    port = int(state_of(tmp_path).endpoints[0].rpartition(":")[2])
+    assert objstore("down").returncode == 0
+    with socket.create_server((HOST, port)):
+        up = objstore("up", "--detach")
+    assert up.returncode == 0, up.stderr
+    assert f"port {port} is busy" in up.stdout + up.stderr
+    assert state_of(tmp_path).endpoints != [f"http://{HOST}:{port}"]
+
+
+def test_a_wiped_node_is_said_to_start_empty(objstore: Objstore) -> None:
+    assert objstore(*UP).returncode == 0
+    wipe = objstore("chaos", "wipe", "n3")
+    assert wipe.returncode == 0 and "undo" not in wipe.stderr
+    assert "n3 started as a new, empty node" in objstore("chaos", "start", "n3").stdout
+    assert "n3 started with its old data" in objstore("chaos", "restart", "n3").stdout
+    assert "g1 started (pid" in objstore("chaos", "restart", "g1").stdout
     wait_healthy(objstore)
 
 

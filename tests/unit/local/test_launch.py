@@ -49,6 +49,20 @@ def test_flags_that_agree_with_the_folder_or_say_nothing_are_fine(tmp_path: Path
     assert settle_shape(folder, Options(nodes=9, code="5+2")) == Shape(9, "5+2", 3)
 
 
+def test_port_gateways_and_repairers_are_those_of_the_last_start_unless_flags_change_them(tmp_path: Path) -> None:
+    folder = made(tmp_path)
+    folder.write_shape(settle_shape(folder, Options(port=9333, gateways=2, repairers=3)))
+    assert settle_shape(folder, Options()) == Shape(8, "4+2", 8, port=9333, gateways=2, repairers=3)
+    folder.write_shape(settle_shape(folder, Options(port=0, gateways=1)))
+    assert settle_shape(folder, Options()) == Shape(8, "4+2", 8, port=0, gateways=1, repairers=3)
+
+
+def test_a_folder_of_before_ports_were_kept_starts_with_the_defaults(tmp_path: Path) -> None:
+    folder = made(tmp_path)
+    (tmp_path / "shape.json").write_text('{"nodes":9,"code":"5+2","zones":3}')
+    assert settle_shape(folder, Options()) == Shape(9, "5+2", 3, port=9000, gateways=1, repairers=2)
+
+
 def test_a_busy_port_is_passed_over() -> None:
     with socket.socket() as busy:
         busy.bind((HOST, 0))
