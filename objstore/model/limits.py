@@ -30,7 +30,7 @@ SYSTEM_SHARDS = 1  # of the bucket that holds the buckets: few, small, listed wh
 PARTITION_BITS = 10
 PARTITION_BITS_MAX = 16
 
-OPS_KEPT_MAX = 32  # results of recent operations in a register, for retries
+OPS_KEPT_MAX = 128  # results of recent operations in a register, for retries
 OPS_KEPT_MS = 60_000  # ... and how long (by ballot clock); pruning is safe at any value, see register/DESIGN.md
 
 OPERATION_TIMEOUT_S = 5.0  # P2: without a quorum the answer is a 503 within this

@@ -1,9 +1,9 @@
 """Which segments are worked on, how many at once, and what becomes of those that fail.
 
-Takes segments from the inventory's agenda in its order. One that fails waits longer each time and never holds up
-the others; one that cannot be helped now (waiting for a node, no place for a shard, too few shards) is parked until
-nodes or layout change. Trims are kept apart: they run between two looks of the surveyor only, so that no listing
-sees a copy gone before it has seen the other one.
+Takes segments from the inventory's agenda in its order. One that fails waits longer each time and never holds up the
+others; one that cannot be helped now (waiting for a node, no place for a shard, too few shards) is parked until nodes
+or layout change, and is no failure meanwhile. Trims are kept apart: they run between two looks of the surveyor only,
+so that no listing sees a copy gone before it has seen the other one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import NamedTuple
 from objstore.engine.calls import in_parallel
 from objstore.engine.rebuilding import Job, Rebuilder, Stored
 from objstore.model.errors import ObjstoreError
-from objstore.model.ids import NodeId
+from objstore.model.ids import BlobId, NodeId
 from objstore.ports import Clock, Random
 from objstore.repair.inventory import Inventory
 from objstore.repair.planner import SegmentPlan, plan_segment
@@ -54,6 +54,13 @@ class Silence(NamedTuple):
 
     silent: frozenset[NodeId] = frozenset()
     late: frozenset[NodeId] = frozenset()
+
+
+class Hopeless(NamedTuple):
+    """What has too few readable shards."""
+
+    objects: int = 0  # and parts of uploads
+    rescuers: frozenset[NodeId] = frozenset()  # nodes that do not answer now and may make some of them readable
 
 
 class Budget:
@@ -103,6 +110,7 @@ class Dispatcher:
         self._silence = Silence()  # as of the last turn of the event loop: the inventory's nodes may change in any
         self._seen: tuple[int, Silence] | None = None
         self._parked: dict[bytes, Parked] = {}
+        self._rescuers: dict[bytes, frozenset[NodeId]] = {}  # by hopeless segment
         self._running: dict[bytes, Job] = {}
         self._trims: dict[bytes, None] = {}
         self._writes: Counter[NodeId] = Counter()  # jobs that write to a node
@@ -116,6 +124,11 @@ class Dispatcher:
     def parked(self) -> Counter[Parked]:
         flaws = self._inventory.flaws
         return Counter(why for segment, why in self._parked.items() if segment in flaws)
+
+    def hopeless(self) -> Hopeless:
+        found = [segment for segment in self._rescuers if segment in self._inventory.flaws]
+        users = {key for segment in found for key in self._inventory.users_of(BlobId(segment[:16]))}
+        return Hopeless(len(users), frozenset().union(*{self._rescuers[segment] for segment in found}))
 
     # --- rebuilds and moves ---
 
@@ -134,7 +147,7 @@ class Dispatcher:
         seen = (self._inventory.generation, self._silence)
         if seen != self._seen:
             self._seen = seen
-            parked, self._parked = self._parked, {}
+            parked, self._parked, self._rescuers = self._parked, {}, {}
             for done, segment in enumerate(parked):
                 self._push(segment)
                 if done % 1000 == 999:
@@ -190,6 +203,8 @@ class Dispatcher:
 
     def _job(self, segment: bytes) -> Job | None:
         """What to do now; None parks the segment, or leaves it to the trims."""
+        self._parked.pop(segment, None)
+        self._rescuers.pop(segment, None)
         found = self._plan(segment)
         if found is None:
             return None
@@ -198,12 +213,15 @@ class Dispatcher:
             self._trims[segment] = None
         if plan.rebuild or plan.move:
             return job
-        if plan.hopeless and not plan.waiting:
+        if plan.hopeless:
             self._parked[segment] = Parked.HOPELESS
+            self._rescuers[segment] = self._inventory.rescuers(segment)
         elif plan.waiting:
             self._parked[segment] = Parked.WAITING
         elif plan.blocked:
             self._parked[segment] = Parked.BLOCKED
+        if segment in self._parked and not plan.trim:
+            self.failures.pop(segment, None)
         return None
 
     async def _run(self, segment: bytes, job: Job) -> None:

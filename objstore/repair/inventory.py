@@ -5,6 +5,7 @@ off in bounded steps, so that the loop never waits long. Invariants:
 
 - a node that does not answer holds nothing, at once; what it was last seen with is kept to tell "silent" from
   "gone", and counts again only when it answers;
+- a listing tells what a node lacks only of blobs that were known when it was read: of others it may hold any shard;
 - only segments of blobs that a live register refers to are judged; all others are garbage, not damage;
 - the histogram has every object exactly once.
 """
@@ -71,6 +72,9 @@ class Inventory:
         self._numbers: dict[NodeId, int] = {}
         self._nodes: list[NodeId] = []
         self._listings: dict[tuple[NodeId, int], bytes] = {}
+        self._reads = 0  # listings read so far: a clock for what was known when
+        self._read_at: dict[tuple[NodeId, int], int] = {}
+        self._known_at: dict[BlobId, int] = {}
         self._noted: dict[tuple[NodeId, int], int] = {}
         self._fragments: dict[NodeId, int] = {}
         self._missing: dict[int, int] = {}
@@ -101,7 +105,12 @@ class Inventory:
         self._sweep = iter(list(self._blobs.values()))
 
     def set_fragments(self, node: NodeId, partition: int, listing: bytes) -> None:
-        """All fragments of a data partition on a node: 21 bytes each, in order."""
+        """All fragments of a data partition on a node, as it lists them: 21 bytes each, in order."""
+        self._reads += 1
+        self._read_at[node, partition] = self._reads
+        self._hold(node, partition, listing)
+
+    def _hold(self, node: NodeId, partition: int, listing: bytes) -> None:
         old = self._listings.get((node, partition), b"")
         if old == listing:
             return
@@ -120,12 +129,12 @@ class Inventory:
         self._noted[node, partition] = self.noted(node, partition) + 1
         held = _split(self._listings.get((node, partition), b""))
         if fragment not in held:
-            self.set_fragments(node, partition, b"".join(sorted((*held, fragment))))
+            self._hold(node, partition, b"".join(sorted((*held, fragment))))
 
     def note_deleted(self, node: NodeId, partition: int, fragments: Collection[bytes]) -> None:
         self._noted[node, partition] = self.noted(node, partition) + 1
         held = _split(self._listings.get((node, partition), b""))
-        self.set_fragments(node, partition, b"".join(one for one in held if one not in fragments))
+        self._hold(node, partition, b"".join(one for one in held if one not in fragments))
 
     def noted(self, node: NodeId, partition: int) -> int:
         """Rises with every note: a listing that was under way meanwhile may be older than the note."""
@@ -197,6 +206,7 @@ class Inventory:
         users = self._users.get(blob, ())
         self._users[blob] = users if key in users else (*users, key)
         self._blobs[blob] = ref
+        self._known_at.setdefault(blob, self._reads)
         for segment in _segments(ref):
             self._marked_segments[segment] = None
 
@@ -206,6 +216,7 @@ class Inventory:
             self._users[blob] = users
             return
         self._users.pop(blob, None)
+        self._known_at.pop(blob, None)
         ref = self._blobs.pop(blob, None)
         for segment in _segments(ref) if ref else ():
             self._marked_segments[segment] = None
@@ -373,9 +384,35 @@ class Inventory:
                 holders.setdefault(shard, []).append(node)
             elif node in silent:
                 with_silent[shard] = node
-        owners = self._home(self.partition_of(segment)).owners[: ref.k + ref.m]
+        partition = self.partition_of(segment)
+        owners = self._home(partition).owners[: ref.k + ref.m]
+        number = int.from_bytes(segment[16:], "big")
+        for shard, home in enumerate(owners):
+            is_silent = home in silent and home not in self._live
+            if is_silent and not self._told(home, partition, ref) and (number, shard) not in ref.absent:
+                with_silent.setdefault(shard, home)
         out = self.topology.map.newest.out
-        return SegmentView(ref.k, owners, holders, self._live.keys(), silent, late, with_silent, out)
+        return SegmentView(ref.k, owners, holders, self._live.keys(), late, with_silent, out)
+
+    def rescuers(self, segment: bytes) -> frozenset[NodeId]:
+        """Members that do not answer and may make an unreadable segment readable when they return; none if all of
+        them together cannot."""
+        ref = self.blob(segment)
+        if ref is None:
+            return frozenset()
+        partition = self.partition_of(segment)
+        away = [node for node in self.topology.node_ids if node not in self._live]
+        copies = self.shards_listed(segment)
+        readable = {shard for shard, node in copies if node in self._live}
+        lost = {(shard, node) for shard, node in copies if shard not in readable and node in away}
+        untold = {node for node in away if not self._told(node, partition, ref)}
+        if len(readable) + len({shard for shard, _ in lost}) + len(untold) < ref.k:
+            return frozenset()
+        return frozenset(untold.union(node for _, node in lost))
+
+    def _told(self, node: NodeId, partition: int, ref: BlobRef) -> bool:
+        """Whether the node's listing says what it holds of this blob."""
+        return self._read_at.get((node, partition), 0) > self._known_at[ref.id]
 
     def _live_copies(self, segment: bytes) -> Sequence[Copy]:
         copies = (Copy(copy // _NODES, copy % _NODES) for copy in self._copies.get(segment, ()))

@@ -9,7 +9,8 @@ Rules, first to last:
 - a second copy goes (trim) only when home has its own, and only if no other shard depends on home alone.
 
 Shards on a silent node that is not given up yet are not missing work: they wait. When nothing more may be lost they
-wait only for a node that has just stopped answering (a restart must not set off a rebuild).
+wait only for a node that has just stopped answering (a restart must not set off a rebuild). A shard that no silent
+node can bring back never waits, wherever its home is.
 """
 
 from __future__ import annotations
@@ -27,9 +28,8 @@ class SegmentView(NamedTuple):
     home: Sequence[NodeId]  # by shard: where it belongs in the newest view
     holders: Mapping[int, Sequence[NodeId]]  # by shard: answering nodes that hold it
     live: Collection[NodeId]  # answering members
-    silent: Collection[NodeId] = ()  # members that do not answer but are not given up yet
-    late: Collection[NodeId] = ()  # those of them that have only just stopped answering
-    held_by_silent: Mapping[int, NodeId] = {}  # shards that a silent node was last seen with
+    late: Collection[NodeId] = ()  # members that have only just stopped answering
+    held_by_silent: Mapping[int, NodeId] = {}  # shards on a node that is silent but not given up, as far as is known
     returning: Collection[NodeId] = ()  # declared out, yet answering: soon owners again, so nothing is trimmed there
 
 
@@ -78,8 +78,7 @@ def plan_segment(view: SegmentView, handoff: Callable[[], Sequence[NodeId]]) -> 
 
 
 def _waits(view: SegmentView, shard: int, *, urgent: bool) -> bool:
-    home = view.home[shard]
-    node = home if home in view.silent else view.held_by_silent.get(shard)
+    node = view.held_by_silent.get(shard)
     return node is not None and (not urgent or node in view.late)
 
 

@@ -28,7 +28,8 @@ class Situation:
     in_work: int = 0  # segments
     waiting: int = 0
     blocked: int = 0
-    hopeless: int = 0
+    hopeless: int = 0  # objects, and parts of uploads, that too few shards are left of
+    rescuers: Sequence[str] = ()  # names of members that do not answer and may make some of these readable
     retrying: int = 0
     failed: int = 0
     retries: int = 0  # since this leader began
@@ -45,7 +46,7 @@ class Situation:
 def judge(now: Situation) -> tuple[RepairState, str]:
     """The word and the line. What stops repair comes before what it does, and that before what it waits for."""
     if now.paused:
-        return "paused", f"paused by an operator; {_segments(now)}"
+        return "paused", f"paused by an operator; {_backlog(now)}"
     if now.moving_held_up:
         return "blocked", now.moving_held_up
     if now.in_work:
@@ -55,26 +56,49 @@ def judge(now: Situation) -> tuple[RepairState, str]:
     if now.debt == 0:
         return "idle", "deletions are at their hourly limit; garbage stays for now" if now.breaker_tripped else ""
     if now.failed and now.failed >= now.retrying:
-        return "failed", f"{now.failed} segments failed many times; the last error: {now.last_error}"
+        return "failed", f"{_count(now.failed, 'segment')} failed many times; the last error: {now.last_error}"
     if now.retrying:
-        return "running", f"{now.retrying} segments failed and are tried again soon: {now.last_error}"
+        return "running", f"{_count(now.retrying, 'segment')} failed, to be tried again soon: {now.last_error}"
+    if now.hopeless:
+        return _unreadable(now)
     return _idle_with_debt(now)
+
+
+def _unreadable(now: Situation) -> tuple[RepairState, str]:
+    objects = _count(now.hopeless, "object")
+    if now.rescuers:
+        return "blocked", f"too few shards of {objects} answer: {' '.join(now.rescuers)} must return"
+    return "failed", f"too many shards of {objects} are damaged; restore or delete them"
 
 
 def _idle_with_debt(now: Situation) -> tuple[RepairState, str]:
     if now.silent:
         names = " ".join(now.silent)
         when = f" in {now.rebuild_in_s:.0f} s" if now.rebuild_in_s is not None else ""
+        if len(now.silent) > 1:
+            return "waiting", f"{names} do not answer; their share is rebuilt elsewhere{when} unless they return"
         return "waiting", f"{names} does not answer; its share is rebuilt elsewhere{when} unless it returns"
     if now.blocked or now.live < now.code.nodes_min:
         return "blocked", f"EC {now.code} needs {now.code.nodes_min} nodes, {now.live} are up"
-    if now.hopeless:
-        return "blocked", f"{now.hopeless} segments have too few readable shards: lost nodes must return"
     return "running", "metadata replicas are brought up to date"
 
 
-def _segments(now: Situation) -> str:
-    return f"{now.debt} objects wait" if now.debt else "nothing waits"
+def _backlog(now: Situation) -> str:
+    if not now.debt:
+        return "nothing waits"
+    return f"{_count(now.debt, 'object')} {'waits' if now.debt == 1 else 'wait'}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
 
 
 class Ledger:
@@ -122,7 +146,7 @@ class Ledger:
             self._started_ms = now_ms
             self._rate.begin(now)
             if situation.debt:
-                self.note(now_ms, f"repair started: {situation.debt} objects")
+                self.note(now_ms, f"repair started: {_count(situation.debt, 'object')}")
         rates = self._rate.rates(now)
         return RepairProgress(
             state=state,
@@ -149,7 +173,8 @@ class Ledger:
         if (self._started_ms and done) or size:
             started = self._started_ms or now_ms
             self.receipt = Receipt(started, now_ms, done, size, situation.retries - self._zero[2])
-            self.note(now_ms, f"repair finished: {done} objects, {size} bytes in {(now_ms - started) / 1000:.0f} s")
+            took = f"{(now_ms - started) / 1000:.0f} s"
+            self.note(now_ms, f"repair finished: {_count(done, 'object')}, {_size(size)} in {took}")
         self._started_ms = 0
         self._before = (0, 0)
         self._zero = (situation.restored, self._bytes, situation.retries)

@@ -292,6 +292,7 @@ class Term:
         failures = list(dispatcher.failures.values())
         failed = [failure for failure in failures if failure.attempts >= FAILED_AFTER]
         parked = dispatcher.parked()
+        hopeless = dispatcher.hopeless()
         silent = self._silent()
         return Situation(
             code=self._map.code,
@@ -303,7 +304,8 @@ class Term:
             in_work=dispatcher.in_work,
             waiting=parked[Parked.WAITING],
             blocked=parked[Parked.BLOCKED],
-            hopeless=parked[Parked.HOPELESS],
+            hopeless=hopeless.objects,
+            rescuers=sorted(_names(self._map, [node]) for node in hopeless.rescuers),
             retrying=len(failures),
             failed=len(failed),
             retries=dispatcher.retries,

@@ -158,6 +158,49 @@ def test_parked_work_comes_back_when_nodes_do() -> None:
     run(main, 3)
 
 
+def test_what_cannot_be_helped_any_more_is_no_failure() -> None:
+    async def main() -> None:
+        bench = Bench(3)
+        blob = bench.blobs[0]
+        bench.executor.broken = {blob.id}
+        await bench.work(2)
+        assert len(bench.dispatcher.failures) == 1
+        partition = bench.topology.partition_of_blob(blob.id, 0)
+        owners = bench.topology.data_owners(partition)
+        for node in NODES:
+            kept = [blob.id + bytes(4) + b"\x02"] if node == owners[2] else []
+            bench.inventory.set_fragments(node, partition, b"".join(kept))
+        bench.judge()
+        await bench.work(10)
+        hopeless = [one for one in bench.blobs if bench.topology.partition_of_blob(one.id, 0) == partition]
+        assert not bench.dispatcher.failures
+        assert bench.dispatcher.parked() == {Parked.HOPELESS: len(hopeless)}
+        assert bench.dispatcher.hopeless() == (len(hopeless), frozenset())
+        bench.inventory.set_fragments(owners[0], partition, blob.id + bytes(5))
+        bench.live(*(node for node in NODES if node != owners[0]))
+        bench.judge()
+        await bench.work(2)
+        assert bench.dispatcher.hopeless() == (len(hopeless), frozenset([owners[0]]))
+
+    run(main, 5)
+
+
+def test_a_shard_that_no_silent_node_holds_is_rebuilt_at_once() -> None:
+    async def main() -> None:
+        bench = Bench(8, missing=0)
+        gone = NODES[0]
+        for partition in range(4):
+            bench.inventory.set_fragments(gone, partition, b"")
+        bench.live(*NODES[1:])
+        bench.judge()
+        bench.silence = Silence(frozenset([gone]), frozenset([gone]))
+        assert bench.inventory.in_debt > 0
+        await bench.work(5)
+        assert bench.executor.done and bench.inventory.in_debt == 0
+
+    run(main, 6)
+
+
 def test_the_budget_holds_the_mean_rate() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()

@@ -129,3 +129,72 @@ def test_what_repair_notes_counts_before_the_next_listing() -> None:
     assert inventory.histogram == [0, 0, 0, 1]
     assert inventory.restored == 0 and inventory.in_debt == 0
     assert sum(inventory.noted(node, partition) for node in NODES) == before + 3
+
+
+def with_a_silent_owner(absent: tuple[tuple[int, int], ...] = ()) -> tuple[Inventory, BlobRef, int, NodeId]:
+    """The owner of shard 1 does not answer; the others hold theirs."""
+    ref = BlobRef(BLOBS[0].id, 90, "zfec", 2, 1, 16, 100, absent)
+    inventory = Inventory(CODE)
+    inventory.set_cluster(MAPS[0], NODES)
+    partition = inventory.partition_of(ref.id + bytes(4))
+    owners = MAPS[0].data_owners(partition)
+    inventory.set_cluster(MAPS[0], set(NODES) - {owners[1]})
+    for shard in (0, 2):
+        inventory.set_fragments(owners[shard], partition, ref.id + bytes(4) + bytes((shard,)))
+    return inventory, ref, partition, owners[1]
+
+
+def expected_back(inventory: Inventory, ref: BlobRef, silent: NodeId) -> dict[int, NodeId]:
+    view = inventory.view(ref.id + bytes(4), [silent], [silent])
+    assert view is not None
+    return dict(view.held_by_silent)
+
+
+def test_a_silent_home_that_was_not_listed_yet_may_hold_its_shard() -> None:
+    inventory, ref, _, silent = with_a_silent_owner()
+    inventory.set_record(0, KEYS[0], Record(b"b", True, (ref,)))
+    assert expected_back(inventory, ref, silent) == {1: silent}
+
+
+def test_a_silent_home_whose_listing_lacks_the_shard_does_not_hold_it() -> None:
+    inventory, ref, partition, silent = with_a_silent_owner()
+    inventory.set_record(0, KEYS[0], Record(b"b", True, (ref,)))
+    inventory.set_fragments(silent, partition, b"")
+    assert expected_back(inventory, ref, silent) == {}
+    inventory.set_fragments(silent, partition, ref.id + bytes(4) + b"\x01")
+    assert expected_back(inventory, ref, silent) == {1: silent}
+
+
+def test_a_listing_says_nothing_of_a_blob_that_came_later() -> None:
+    inventory, ref, partition, silent = with_a_silent_owner()
+    inventory.set_fragments(silent, partition, b"")
+    inventory.set_record(0, KEYS[0], Record(b"b", True, (ref,)))
+    assert expected_back(inventory, ref, silent) == {1: silent}
+
+
+def test_what_repair_stored_is_no_listing() -> None:
+    inventory, ref, partition, silent = with_a_silent_owner()
+    inventory.set_record(0, KEYS[0], Record(b"b", True, (ref,)))
+    inventory.note_stored(silent, partition, BLOBS[1].id + bytes(5))
+    assert expected_back(inventory, ref, silent) == {1: silent}
+
+
+def test_a_shard_that_was_never_written_is_not_expected_from_a_silent_home() -> None:
+    inventory, ref, _, silent = with_a_silent_owner(absent=((0, 1),))
+    inventory.set_record(0, KEYS[0], Record(b"b", True, (ref,)))
+    assert expected_back(inventory, ref, silent) == {}
+
+
+def test_only_nodes_that_can_make_a_segment_readable_are_its_rescuers() -> None:
+    inventory, ref, partition, silent = with_a_silent_owner()
+    inventory.set_record(0, KEYS[0], Record(b"b", True, (ref,)))
+    first, _, last = MAPS[0].data_owners(partition)
+    segment = ref.id + bytes(4)
+    inventory.set_fragments(first, partition, b"")
+    assert inventory.rescuers(segment) == {silent}, "it was not listed yet"
+    inventory.set_fragments(silent, partition, b"")
+    assert inventory.rescuers(segment) == frozenset()
+    inventory.set_fragments(silent, partition, segment + b"\x01")
+    assert inventory.rescuers(segment) == {silent}
+    inventory.set_fragments(last, partition, b"")
+    assert inventory.rescuers(segment) == frozenset(), "one shard of two that are needed"

@@ -22,14 +22,13 @@ def plan(
     holders: dict[int, str],
     *,
     live: str = "ABCDEFGHIJ",
-    silent: str = "",
     late: str = "",
     held: dict[int, str] | None = None,
     out: str = "",
 ) -> SegmentPlan:
     held_by = {shard: ids(nodes) for shard, nodes in holders.items()}
     last_seen = {shard: NodeId(node) for shard, node in (held or {}).items()}
-    view = SegmentView(4, ids(HOME), held_by, ids(live), ids(silent + late), ids(late), last_seen, ids(out))
+    view = SegmentView(4, ids(HOME), held_by, ids(live), ids(late), last_seen, ids(out))
     return plan_segment(view, lambda: ids(HANDOFF))
 
 
@@ -44,17 +43,21 @@ CASES = {
         plan(at_home(2), live="ABDEFHI"),
         SegmentPlan((Placed(2, NodeId("H")),)),
     ),
-    "home silent: waits": (plan(at_home(2), live="ABDEFGH", silent="C"), SegmentPlan(waiting=1)),
+    "on a silent home: waits": (plan(at_home(2), live="ABDEFGH", held={2: "C"}), SegmentPlan(waiting=1)),
+    "home silent and without the shard: nothing to wait for": (
+        plan(at_home(2), live="ABDEFGH", late="C"),
+        SegmentPlan((Placed(2, NodeId("G")),)),
+    ),
     "last seen on a silent handoff: waits": (
-        plan(at_home(2), live="ABCDEFH", silent="G", held={2: "G"}),
+        plan(at_home(2), live="ABCDEFH", held={2: "G"}),
         SegmentPlan(waiting=1),
     ),
     "nothing more may be lost: does not wait": (
-        plan(at_home(1, 2), live="ADEFGH", silent="BC"),
+        plan(at_home(1, 2), live="ADEFGH", held={1: "B", 2: "C"}),
         SegmentPlan((Placed(1, NodeId("G")), Placed(2, NodeId("H")))),
     ),
     "nothing more may be lost, but the nodes have only just gone silent: waits": (
-        plan(at_home(1, 2), live="ADEFGH", late="BC"),
+        plan(at_home(1, 2), live="ADEFGH", late="BC", held={1: "B", 2: "C"}),
         SegmentPlan(waiting=2),
     ),
     "no node left: blocked": (plan(at_home(2), live="ABDEF"), SegmentPlan(blocked=1)),
@@ -84,6 +87,10 @@ CASES = {
         SegmentPlan((), (Moved(1, NodeId("C"), NodeId("B")),)),
     ),
     "fewer than k readable: nothing can be rebuilt": (plan(at_home(0, 1, 2)), SegmentPlan(hopeless=True)),
+    "fewer than k readable, one on a silent node": (
+        plan(at_home(0, 1, 2), live="ACDEFG", held={1: "B"}),
+        SegmentPlan(waiting=1, hopeless=True),
+    ),
 }
 
 

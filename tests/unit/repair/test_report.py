@@ -24,8 +24,15 @@ QUIET = Situation(ErasureCode(4, 2), members=8, live=8)
         ({"debt": 9, "paused": True, "in_work": 2}, "paused", "9 objects wait"),
         ({"debt": 9, "live": 5, "blocked": 3}, "blocked", r"EC 4\+2 needs 6 nodes, 5 are up"),
         ({"debt": 9, "silent": ["n3"], "rebuild_in_s": 6.0, "waiting": 9}, "waiting", "n3 does not answer; .* in 6 s"),
-        ({"debt": 3, "hopeless": 3}, "blocked", "3 segments have too few readable shards"),
-        ({"debt": 3, "retrying": 2, "last_error": "disk full"}, "running", "2 segments failed .* disk full"),
+        ({"debt": 9, "silent": ["n2", "n5"]}, "waiting", "n2 n5 do not answer; their share .* unless they return"),
+        ({"debt": 1, "hopeless": 1}, "failed", "too many shards of 1 object are damaged; restore or delete"),
+        ({"debt": 3, "hopeless": 3, "silent": ["n2"]}, "failed", "too many shards of 3 objects are damaged"),
+        (
+            {"debt": 3, "hopeless": 3, "silent": ["n2"], "rescuers": ["n2", "n5"]},
+            "blocked",
+            "too few shards of 3 objects answer: n2 n5 must return",
+        ),
+        ({"debt": 3, "retrying": 2, "last_error": "disk full"}, "running", "2 segments failed, .* disk full"),
         ({"debt": 2, "retrying": 2, "failed": 2, "last_error": "disk full"}, "failed", "disk full"),
         ({"debt": 2, "moving": "metadata moves"}, "running", "metadata moves"),
         ({"debt": 2, "moving": "x", "moving_held_up": "majority lost"}, "blocked", "majority lost"),
@@ -60,7 +67,7 @@ def test_an_episode_counts_the_debt_that_is_left_and_ends_with_a_receipt() -> No
     assert receipt.retries == 3
     assert [event.text for event in ledger.events] == [
         "repair started: 10 objects",
-        "repair finished: 12 objects, 1200 bytes in 7 s",
+        "repair finished: 12 objects, 1.2 KiB in 7 s",
     ]
 
 
