@@ -46,7 +46,7 @@ def build(seen: Observation) -> Status:
     repairers = [_process(lease, {}) for lease in seen.repairers]
     survey = seen.survey
     objects = survey.objects if survey else None
-    reasons = [*_reasons(seen, nodes, gateways), *_data_reasons(survey, objects)]
+    reasons = [*_reasons(seen, nodes, gateways), *_data_reasons(survey, objects, nodes)]
     if not seen.local:
         reasons = [Reason(r.code, r.text, "" if "chaos" in r.next else r.next) for r in reasons]
     can_lose = _can_lose(seen, nodes)
@@ -210,13 +210,15 @@ def _view_reasons(seen: Observation, cluster_map: ClusterMap) -> list[Reason]:
     return reasons
 
 
-def _data_reasons(survey: Survey | None, objects: ObjectCounts | None) -> list[Reason]:
+def _data_reasons(survey: Survey | None, objects: ObjectCounts | None, nodes: list[NodeStatus]) -> list[Reason]:
     if survey is None or objects is None:
         return []
     reasons = []
     if objects.unreadable:
-        text = f"{figures.plural(objects.unreadable, 'object')} cannot be read until nodes return"
-        reasons.append(Reason("OBJECT_UNREADABLE", text, "start the nodes that are down"))
+        text = f"{figures.plural(objects.unreadable, 'object')} cannot be read now"
+        away = any(node.state in ("late", "down", "out") for node in nodes)
+        next_step = "start the nodes that are down" if away else "too many shards are damaged: restore or delete them"
+        reasons.append(Reason("OBJECT_UNREADABLE", text, next_step))
     if low := objects.reduced + objects.minimum:
         share = figures.percent(low, objects.total)
         text = f"{figures.count(low)} of {figures.plural(objects.total, 'object')} ({share}) miss a shard"
