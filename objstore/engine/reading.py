@@ -174,6 +174,8 @@ class SegmentSource:
         alive = [s for s in wanted if any(self._peers.is_up(node) for node in self._candidates(s))]
         degraded = len(alive) < len(wanted)
         looks = 0
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + limits.OPERATION_TIMEOUT_S
         for shard in alive:
             launch(shard)
         if degraded:
@@ -194,12 +196,12 @@ class SegmentSource:
                 if satisfied() or not (late or degraded or not pending):
                     continue
                 short = launch_spares(k - len(got) - (0 if late else len(pending)))
-                if short > 0 and looks < LOOKS_MAX:
+                if short > 0 and looks < LOOKS_MAX and loop.time() < deadline:
                     # shards are not where they should be, or are on the move: ask everybody, then again
                     if looks:
                         await asyncio.sleep(LOOK_AGAIN_S * looks)
+                    await self._locate_all(everybody=looks > 0)
                     looks += 1
-                    await self._locate_all()
                     tried = {*got, *pending.values()}
                 elif not pending:
                     raise QuorumLost(self._why_unreadable(got))
@@ -240,11 +242,12 @@ class SegmentSource:
             for i, (start, stop) in enumerate(pairwise(edges))
         ]
 
-    async def _locate_all(self) -> None:
-        """Ask every node that has a lease which shards it has; suspicion may be out of date."""
+    async def _locate_all(self, *, everybody: bool) -> None:
+        """Ask every node that has a lease which shards it has, or really every member: what this process knows of
+        leases may be out of date, above all while the coordinator is away (P7)."""
         topology = self._peers.topology
         request = FragLocate(self.ref.id, self.segment)
-        nodes = [node for node in topology.node_ids if node in self._peers.directory.nodes]
+        nodes = [node for node in topology.node_ids if everybody or self._peers.has_lease(node)]
         answers = await asyncio.gather(*(self._locate(node, request) for node in nodes))
         for node, shards in zip(nodes, answers, strict=True):
             for shard in shards:
