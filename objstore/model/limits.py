@@ -9,7 +9,6 @@ GIB = 1024 * MIB
 KEY_BYTES_MAX = 1024  # S3
 BUCKET_NAME_BYTES_MAX = 63  # S3
 USER_METADATA_BYTES_MAX = 2 * KIB  # S3
-OBJECT_SIZE_MAX = 5 * 1024 * GIB  # S3
 PUT_SIZE_MAX = 5 * GIB  # S3: one PutObject or one part
 PARTS_MAX = 10_000  # S3
 PART_SIZE_MIN = 5 * MIB  # S3: every part but the last

@@ -12,7 +12,6 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from objstore.model.clock import ZERO, Ballot
 from objstore.model.ids import BlobId, BucketId
 from objstore.model.manifest import BlobRef
 
@@ -166,14 +165,3 @@ def encode(record: msgspec.Struct) -> bytes:
 def decode(raw: bytes, kind: type[T]) -> T:
     """The inverse of `encode`; raises msgspec.DecodeError on bytes that are not of that kind."""
     return _decoders[kind].decode(raw)  # type: ignore[return-value]
-
-
-class ScanRecord(NamedTuple):
-    """One register as an acceptor reports it in a scan."""
-
-    name: bytes
-    accepted: Ballot
-    listing: bytes
-    state: bytes = b""
-    data: bytes = b""
-    promised: Ballot = ZERO

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from objstore.model import limits
 from objstore.model.clock import Ballot
 from objstore.model.errors import Conflict, NotFound
-from objstore.model.records import ABSENT, OpRecord, Register, Value, decode, encode
+from objstore.model.records import OpRecord, Register, Value, decode, encode
 
 
 class Outcome(NamedTuple):
@@ -78,6 +78,3 @@ def _pruned(register: Register, newest: OpRecord) -> tuple[tuple[OpRecord, ...],
 def body_of(value: Value) -> bytes:
     """The body of a value as read: b"" when absent or deleted."""
     return decode(value.state, Register).body if value.state else b""
-
-
-__all__ = ["ABSENT", "Change", "Decision", "Outcome", "apply", "body_of"]
