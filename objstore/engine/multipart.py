@@ -208,9 +208,7 @@ class Multipart:
                 await self._buckets.confirm(bucket_name, bucket.id)
                 await self._end(bucket.id, key, upload, state, "completed")
                 return await self._result(bucket_name, bucket.id, key, upload, version)
-            await self._check_parts(bucket.id, upload, parts)
-            if await self._give_up(bucket.id, key, upload, state):
-                await self._choose(bucket.id, key, upload, state, parts, headers or {})
+            await self._choose(bucket.id, key, upload, state, parts, headers or {})
         raise _no_upload(upload_id)
 
     async def _result(
@@ -267,8 +265,12 @@ class Multipart:
         named: Sequence[tuple[int, str]],
         headers: dict[str, str],
     ) -> None:
-        """Fix the parts in the upload's register under a new attempt, unless it has changed since `before`."""
+        """Fix the parts in the upload's register under a new attempt, the one of `before` given up.
+
+        No effect when that one has made the object, or when the upload has changed since `before`."""
         chosen = await self._check_parts(bucket, upload, named)
+        if not await self._give_up(bucket, key, upload, before):
+            return
         attempt = self._random.bytes(16)
 
         def change(body: bytes) -> Outcome:

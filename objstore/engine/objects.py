@@ -154,6 +154,8 @@ class Objects:
         def change(body: bytes) -> Outcome:
             state = state_of(body)
             old = current(state)
+            if old is not None and old.upload_id and (old.upload_id, old.etag) == (version.upload_id, version.etag):
+                return Outcome()  # this upload has made it already, of these parts; a late repeat is no new write
             check(condition, old.etag if old else None)
             if is_abandoned(state, version, op or b""):
                 raise NoSuchUpload("this upload was given up meanwhile (aborted, completed anew, or collected)")
