@@ -1,14 +1,17 @@
 """SimDisk: a folder tree in memory that can lose power.
 
-Plain and correct where a test does not ask for trouble. A crash keeps what was synced; every unsynced write is
-kept, lost or torn by itself (a file system may write pages in any order), and of the names changed in a folder
-since its last sync only the first few survive (a journal is cut somewhere). Faults are explicit fields.
+Plain and correct where a test does not ask for trouble. A crash keeps what was synced, and does with the rest what
+the least of file systems may do: every unsynced write or hole is kept, lost or torn by itself, sector by sector; the
+size of a file that grew is right, too small, or right with zeros where data should be; of the names changed in a
+folder since its last sync the first few survive (a journal is cut somewhere) or any of them (there is no journal).
+Only a rename is whole or not at all. Faults are explicit fields.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
@@ -36,7 +39,7 @@ class SimFile:
         return bytes(self._checked().live[offset : offset + length])
 
     def pwrite(self, data: Buffer, offset: int) -> None:
-        inode = self._checked()
+        inode = self._changed()
         raw = bytes(data)
         touched = range(offset // BLOCK, -(-(offset + len(raw)) // BLOCK))
         fresh = [block for block in touched if block not in inode.blocks]
@@ -46,7 +49,7 @@ class SimFile:
         _apply(inode.live, offset, raw)
 
     def sync(self) -> None:
-        inode = self._checked()
+        inode = self._changed()
         if self._disk.fail_sync is not None:
             raise self._disk.fail_sync
         for offset, change in inode.unsynced:
@@ -54,7 +57,7 @@ class SimFile:
         inode.unsynced.clear()
 
     def punch(self, offset: int, length: int) -> None:
-        inode = self._checked()
+        inode = self._changed()
         inode.unsynced.append((offset, length))
         _apply(inode.live, offset, length)
         whole = range(-(-offset // BLOCK), (offset + length) // BLOCK)
@@ -68,6 +71,11 @@ class SimFile:
     def close(self) -> None:
         """Like a descriptor: what was written stays."""
 
+    def _changed(self) -> _Inode:
+        inode = self._checked()
+        self._disk.before_change()
+        return inode
+
     def _checked(self) -> _Inode:
         if self._boot != self._disk.boots:
             raise OSError(errno.EBADF, "this file was opened before the crash")
@@ -80,6 +88,7 @@ class SimDisk:
         self.used = 0
         self.boots = 0
         self.fail_sync: OSError | None = None  # raised by every File.sync while set
+        self.before_change: Callable[[], None] = _nothing  # called before anything that a crash could undo; may raise
         self._files: dict[str, _Inode] = {}
         self._durable: dict[str, _Inode] = {}
         self._folders: set[str] = {""}  # made durable at once; membership only
@@ -95,6 +104,7 @@ class SimDisk:
         return SimFile(self, inode)
 
     def make_dir(self, path: str) -> None:
+        self.before_change()
         parts = path.split("/")
         for depth in range(1, len(parts) + 1):
             folder = "/".join(parts[:depth])
@@ -126,6 +136,7 @@ class SimDisk:
 
     def sync_dir(self, path: str) -> None:
         self._need_folder(path)
+        self.before_change()
         for change in self._renames.pop(path, []):
             _rename(self._durable, change)
 
@@ -151,17 +162,25 @@ class SimDisk:
         """Power loss. Open files are gone (EBADF); injected faults are lifted."""
         self.boots += 1
         self.fail_sync = None
+        self.before_change = _nothing
         for folder in sorted(self._renames):
             renames = self._renames[folder]
-            for rename in renames[: random.randint(0, len(renames))]:
+            if random.random() < 0.5:
+                renames = renames[: random.randint(0, len(renames))]
+            else:
+                renames = [rename for rename in renames if random.random() < 0.5]
+            for rename in renames:
                 _rename(self._durable, rename)
         self._renames.clear()
         self._files = dict(self._durable)
         self.used = 0
         for path in sorted(self._files):
             inode = self._files[path]
+            size = len(inode.durable)
             for offset, change in inode.unsynced:
                 _apply_torn(inode.durable, offset, change, random)
+            if inode.unsynced:
+                _resize(inode.durable, size, len(inode.live), random)
             inode.unsynced.clear()
             inode.live = bytearray(inode.durable)
             inode.blocks = {
@@ -175,6 +194,11 @@ class SimDisk:
         inode.live[offset] ^= mask
         if offset < len(inode.durable):
             inode.durable[offset] ^= mask
+
+    def truncate(self, path: str, size: int) -> None:
+        """Somebody or something cuts a file, on the medium too."""
+        inode = self._file(path)
+        del inode.live[size:], inode.durable[size:]
 
     def take(self, count: int) -> None:
         if self.used + count > self.capacity:
@@ -198,6 +222,7 @@ class SimDisk:
 
     def _change(self, folder: str, change: dict[str, _Inode | None]) -> None:
         self._need_folder(folder)
+        self.before_change()
         _rename(self._files, change)
         self._renames.setdefault(folder, []).append(change)
 
@@ -229,9 +254,26 @@ def _apply(content: bytearray, offset: int, change: bytes | int) -> None:
 
 def _apply_torn(content: bytearray, offset: int, change: bytes | int, random: Random) -> None:
     fate = random.choice(("kept", "lost", "torn"))
-    if fate == "kept" or (fate == "torn" and isinstance(change, int)):
+    if fate == "kept":
         _apply(content, offset, change)
+    elif fate == "torn" and isinstance(change, int):
+        for start in range(0, change, BLOCK):
+            if random.random() < 0.5:
+                _apply(content, offset + start, min(BLOCK, change - start))
     elif fate == "torn" and not isinstance(change, int):
         for start in range(0, len(change), SECTOR):
             if random.random() < 0.5:
                 _apply(content, offset + start, change[start : start + SECTOR])
+
+
+def _resize(content: bytearray, synced: int, written: int, random: Random) -> None:
+    """The size is written at another time than the data: never below what was synced, nor above what was written."""
+    fate = random.choice(("as the data", "shorter", "longer"))
+    if fate == "shorter" and len(content) > synced:
+        del content[random.randint(synced, len(content)) :]
+    elif fate == "longer" and len(content) < written:
+        content.extend(bytes(random.randint(0, written - len(content))))
+
+
+def _nothing() -> None:
+    pass

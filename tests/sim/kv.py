@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import errno
 from bisect import bisect_left, insort
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 
-from objstore.ports import Write
+from objstore.ports import Rows, Write
 
 KEY_BYTES_MAX = 511
 
@@ -24,22 +24,29 @@ class SimKV:
         self.used = 0
         self.commits = 0
         self.fail_commit: OSError | None = None  # raised by every commit while set; nothing is stored
+        self.before_change: Callable[[], None] = _nothing  # called before each commit; may raise: the power is cut
 
     def get(self, table: str, key: bytes) -> bytes | None:
         return self._table(table).get(_checked(key))
 
-    def scan(
+    def scan(self, table: str, start: bytes, end: bytes | None = None, *, limit: int | None = None) -> Rows:
+        return self.window(table, start, end, limit=limit)[1]
+
+    def window(
         self, table: str, start: bytes, end: bytes | None = None, *, limit: int | None = None
-    ) -> list[tuple[bytes, bytes]]:
-        rows = self._table(table)
-        order = self._order[table]
+    ) -> tuple[Rows, Rows, Rows]:
+        rows, order = self._table(table), self._order[table]
         first = bisect_left(order, start)
-        last = len(order) if end is None else bisect_left(order, end)
-        if limit is not None:
-            last = min(last, first + limit)
-        return [(key, rows[key]) for key in order[first:last]]
+        last = first
+        while last < len(order) and (end is None or order[last] < end) and (limit is None or last < first + limit):
+            last += 1
+        is_cut = limit is not None and last == first + limit
+        spans = order[first - 1 : first] if first else [], order[first:last], [] if is_cut else order[last : last + 1]
+        before, found, after = ([(key, rows[key]) for key in span] for span in spans)
+        return before, found, after
 
     def commit(self, writes: Sequence[Write]) -> None:
+        self.before_change()
         if self.fail_commit is not None:
             raise self.fail_commit
         for table, key, _ in writes:
@@ -60,13 +67,42 @@ class SimKV:
     def crash(self, random: Random) -> None:
         """Power loss: every commit that returned is kept, and there is never half of one. Faults are lifted."""
         self.fail_commit = None
+        self.before_change = _nothing
+
+    def places(self) -> list[tuple[str, bytes, int]]:
+        """Every byte that is stored: table, key, and which byte of key and value it is."""
+        return [
+            (table, key, at)
+            for table, rows in self._tables.items()
+            for key, value in rows.items()
+            for at in range(len(key) + len(value))
+        ]
+
+    def flip(self, table: str, key: bytes, at: int, mask: int = 0x01) -> bool:
+        """Bit rot in one byte of a row, as it is on a page: a key that rots stays where it is among the others. False:
+        it would become the key of another row, which is not simulated."""
+        rows, order = self._tables[table], self._order[table]
+        place = order.index(key)
+        raw = bytearray(key + rows[key])
+        raw[at] ^= mask
+        rotten = bytes(raw[: len(key)])
+        if rotten != key:
+            if rotten in rows:
+                return False
+            del rows[key]
+        order[place] = rotten
+        rows[rotten] = bytes(raw[len(key) :])
+        return True
 
     def _store(self, table: str, key: bytes, value: bytes | None) -> None:
         rows = self._tables[table]
         order = self._order[table]
         if value is None:
             if rows.pop(key, None) is not None:
-                del order[bisect_left(order, key)]
+                at = bisect_left(order, key)
+                if at == len(order) or order[at] != key:  # only after keys rotted
+                    at = order.index(key)
+                del order[at]
         else:
             if key not in rows:
                 insort(order, key)
@@ -77,6 +113,10 @@ class SimKV:
             return self._tables[name]
         except KeyError:
             raise ValueError(f"there is no table {name!r}") from None
+
+
+def _nothing() -> None:
+    pass
 
 
 def _checked(key: bytes) -> bytes:

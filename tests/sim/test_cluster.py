@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from itertools import combinations
 
 import pytest
 
 from objstore.engine.types import WriteCondition
+from objstore.model import limits
 from objstore.model.errors import (
     Conflict,
     IncompleteBody,
@@ -14,7 +16,10 @@ from objstore.model.errors import (
     NoSuchUpload,
     NotFound,
     PreconditionFailed,
+    QuorumLost,
 )
+from objstore.model.ids import SYSTEM_BUCKET
+from objstore.model.records import RegisterKey, Space
 from tests.sim.cluster import SimCluster
 from tests.sim.loop import run
 
@@ -284,6 +289,28 @@ def test_wiped_node_takes_its_old_place_under_a_new_identity() -> None:
                 assert await get(two, "b", key) == content
 
     run(main, 7)
+
+
+def test_a_list_ends_in_time_when_a_majority_of_some_replicas_is_silent() -> None:
+    async def main() -> None:
+        async with SimCluster(12, nodes=9) as cluster:
+            engine = cluster.engines[0]
+            info = await engine.create_bucket("b")
+            topology = engine.peers.topology
+            key = RegisterKey(SYSTEM_BUCKET, Space.BUCKET, b"b")
+            readable = topology.meta_view(topology.partition_of_register(key)).sets[0]
+            owners = [topology.meta_view(p).sets[0] for p in topology.partitions_of(info.id, Space.OBJECT)]
+            majorities = (some for each in owners for some in combinations(each, 3))
+            silent = next(some for some in majorities if len({*readable} & {*some}) <= 2)
+            for machine in cluster.machines:
+                if machine.service is not None and machine.service.id in silent:
+                    cluster.pause(machine)
+            before = cluster.loop.time()
+            with pytest.raises(QuorumLost):
+                await engine.list_objects("b")
+            assert cluster.loop.time() - before <= limits.OPERATION_TIMEOUT_S + 0.5
+
+    run(main, 12)
 
 
 def test_same_seed_gives_the_same_trace() -> None:
