@@ -1,0 +1,13 @@
+"""All canaries."""
+
+from __future__ import annotations
+
+from tests.sim.canaries import planted_engine, planted_nodes, planted_registers, planted_repair
+from tests.sim.canaries.canary import Canary
+
+CANARIES: tuple[Canary, ...] = (
+    *planted_registers.CANARIES,
+    *planted_nodes.CANARIES,
+    *planted_engine.CANARIES,
+    *planted_repair.CANARIES,
+)

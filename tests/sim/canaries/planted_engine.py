@@ -1,0 +1,216 @@
+"""Bugs in the operations across nodes (objstore/engine) and in the merge of scans."""
+
+from __future__ import annotations
+
+from tests.sim.canaries.canary import Canary, Edit
+
+WRITING = "objstore.engine.writing"
+READING = "objstore.engine.reading"
+OBJECTS = "objstore.engine.objects"
+BUCKETS = "objstore.engine.buckets"
+MULTIPART = "objstore.engine.multipart"
+REBUILDING = "objstore.engine.rebuilding"
+PEERS = "objstore.engine.peers"
+DIRECTORY = "objstore.cluster.directory"
+PEERS = "objstore.engine.peers"
+CHANGE = "objstore.register.change"
+SCAN = "objstore.register.scan"
+
+CANARIES = (
+    Canary(
+        "acknowledged at k",
+        WRITING,
+        (
+            Edit(
+                "return len(self._sinks) - len(absent) < self._ref.k + 1",
+                "return len(self._sinks) - len(absent) < self._ref.k",
+            ),
+        ),
+        "ambush thin",
+        "INV-5: a write is acknowledged with k shards, so that the next loss is one too many",
+        limit=20,
+        quick=True,
+    ),
+    Canary(
+        "handoff forgotten",
+        READING,
+        (Edit("await self._locate_all(everybody=looks > 0)", "pass"),),
+        "ambush handoff",
+        "a read looks for shards where they belong only, not where they were handed off",
+        limit=20,
+        quick=True,
+    ),
+    Canary(
+        "hedge not verified",
+        READING,
+        (
+            Edit(
+                "open_cell(fragment, first + i, body[start - edges[0] : stop - edges[0]])",
+                "open_cell(fragment, first + i, body[start - edges[0] : stop - edges[0]])"
+                " if shard < self.ref.k else body[start - edges[0] : stop - edges[0] - CHECKSUM]",
+            ),
+        ),
+        "ambush rot",
+        "INV-10: cells of parity shards, which replace a late or failed one, are decoded without being verified",
+        limit=30,
+        quick=True,
+    ),
+    Canary(
+        "asked by address alone",
+        PEERS,
+        (Edit("self._transport.call(address, named, payload", "self._transport.call(address, request, payload"),),
+        "ambush amnesia",
+        "a request does not say which node it is for: who lost its disk answers for the acceptor that had promised",
+        limit=20,
+        quick=True,
+    ),
+    Canary(
+        "discarded after an unknown outcome",
+        OBJECTS,
+        (
+            Edit(
+                "        except (NotFound, Conflict):\n            # Only a refusal is a proof.",
+                "        except Exception:\n            # Only a refusal is a proof.",
+            ),
+        ),
+        "ambush unknown",
+        "INV-7: fragments are deleted although the write may have happened",
+        limit=50,
+    ),
+    Canary(
+        "condition outside the change",
+        OBJECTS,
+        (
+            Edit(
+                "        born = None if version.upload_id else born_of(version.blobs)\n",
+                "        born = None if version.upload_id else born_of(version.blobs)\n"
+                "        check(condition, current(state_of(body_of(await self._registers.read(_key(bucket, key))))))\n",
+            ),
+            Edit(
+                "            check(condition, old)\n            if version.upload_id:",
+                "            if version.upload_id:",
+            ),
+        ),
+        "ambush races",
+        "the condition of a write is looked at before its change, so that two writers may both hold it true",
+        limit=20,
+        quick=True,
+    ),
+    Canary(
+        "late write of what was given up",
+        CHANGE,
+        (Edit("if born is not None and born <= ids_floor:", "if born is not None and born < 0:"),),
+        "ambush slow_put",
+        "INV-7: an object is committed though garbage collection has given its fragments up",
+        limit=5,
+    ),
+    Canary(
+        "bucket deleted without a second look",
+        BUCKETS,
+        (Edit("if state.deleting != token:", "if not state.deleting and not token:"),),
+        "ambush buckets",
+        "INV-8: a bucket is removed although a writer took the mark of the deletion away",
+        limit=100,
+        quick=True,
+    ),
+    Canary(
+        "bucket not confirmed",
+        OBJECTS,
+        (
+            Edit(
+                "        await self._buckets.confirm(bucket_name, bucket.id)\n        return info_of(",
+                "        return info_of(",
+            ),
+        ),
+        "ambush buckets",
+        "INV-8: a writer does not look at its bucket again after the commit",
+        limit=100,
+        quick=True,
+    ),
+    Canary(
+        "attempt not abandoned",
+        MULTIPART,
+        (Edit("without_attempts(known, frozenset((state.attempt,)))", "without_attempts(known, frozenset())"),),
+        "pytest tests/sim/test_cluster.py::test_one_attempt_at_most_makes_the_object_and_garbage_spares_it",
+        "INV-9: an upload is aborted or completed anew while an earlier attempt may still make its object",
+        limit=1,
+    ),
+    Canary(
+        "scan does not compare",
+        SCAN,
+        (
+            Edit(
+                "agreed = len(rows) == len(pages) and all(row[0] == ballot for row in rows)",
+                "agreed = len(rows) == len(pages)",
+            ),
+        ),
+        "ambush lists",
+        "INV-4: a list shows what the first replica reports of a name, though another has a newer ballot for it",
+        limit=20,
+    ),
+    Canary(
+        "shards mixed up",
+        REBUILDING,
+        (
+            Edit(
+                "await writer.add(stripes.start, made[writer.shard])",
+                "await writer.add(stripes.start, made[writers[0].shard])",
+            ),
+        ),
+        "ambush rebuilt",
+        "when two shards are rebuilt together, both get the bytes of the first, sealed with good checksums",
+        limit=20,
+        quick=True,
+    ),
+    Canary(
+        "rebuilt from unverified cells",
+        REBUILDING,
+        (
+            Edit(
+                "cells.append(open_cell(fragment, stripe, view[offset : offset + length]))",
+                "cells.append(view[offset : offset + length - 8])",
+            ),
+        ),
+        "ambush rot",
+        "INV-10: a rotten cell goes into a new shard, where it gets a good checksum",
+        limit=20,
+        quick=True,
+    ),
+    Canary(
+        "rebuilt shard not verified",
+        REBUILDING,
+        (
+            Edit(
+                "            await self._verify(writer.target, writer.fragment.pack())\n",
+                "            pass\n",
+            ),
+        ),
+        "pytest tests/unit/engine/test_rebuilding.py",
+        "a rebuilt shard counts although it was not read back from its disk",
+        limit=1,
+    ),
+    Canary(
+        "deleted before verified",
+        REBUILDING,
+        (Edit("await self._verify(trimmed.home, fragment, epoch)", "pass"),),
+        "pytest tests/unit/engine/test_rebuilding.py",
+        "INV-7: a surplus copy goes although nobody has read the one at home",
+        limit=1,
+    ),
+    Canary(
+        "map from the coordinator alone",
+        PEERS,
+        (Edit("self.directory.offer(bytes(raw))", "pass"),),
+        "pytest tests/sim/test_no_coordinator.py",
+        "a gateway that missed a layout change and is cut off from the coordinator alone answers 503",
+        limit=1,
+    ),
+    Canary(
+        "map goes back",
+        DIRECTORY,
+        (Edit("known is None or found.progress > known.map.progress", "known is None or known.map != found"),),
+        "pytest tests/unit/cluster/test_directory.py",
+        "INV-15: a map that a node remembers replaces a later one",
+        limit=1,
+    ),
+)

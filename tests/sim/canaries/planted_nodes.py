@@ -1,0 +1,191 @@
+"""Bugs in a storage node (objstore/node) and in the format of what it stores (objstore/codec)."""
+
+from __future__ import annotations
+
+from tests.sim.canaries.canary import Canary, Edit
+
+REGISTERS = "objstore.node.registers"
+FRAGMENTS = "objstore.node.fragments"
+VOLUMES = "objstore.node.volumes"
+COMMIT = "objstore.node.commit"
+IDENTITY = "objstore.node.identity"
+ENVELOPE = "objstore.codec.envelope"
+
+CANARIES = (
+    Canary(
+        "promise before the disk",
+        REGISTERS,
+        (
+            Edit(
+                "await self._put(request.partition, request.tag, [(place, held, held._replace(acceptor=state))])",
+                "self._put(request.partition, request.tag, [(place, held, held._replace(acceptor=state))])",
+            ),
+        ),
+        "ambush counters",
+        "INV-2: a promise is told before it is durable",
+        limit=250,
+    ),
+    Canary(
+        "accept before the disk",
+        REGISTERS,
+        (
+            Edit(
+                "await self._put(request.partition, request.tag, [(place, held, taken)])\n        return RegAccepted()",
+                "self._put(request.partition, request.tag, [(place, held, taken)])\n        return RegAccepted()",
+            ),
+        ),
+        "ambush counters",
+        "INV-2: an accept is told before it is durable",
+        limit=50,
+        quick=True,
+    ),
+    Canary(
+        "repeat before the disk",
+        REGISTERS,
+        (
+            Edit(
+                "            if place in self._queued:\n"
+                "                await self._commits.submit()\n"
+                "            return RegAccepted()",
+                "            return RegAccepted()",
+            ),
+        ),
+        "ambush glimpses",
+        "INV-2: a repeated accept is granted while the first one is still on its way to the disk",
+        limit=100,
+    ),
+    Canary(
+        "read what is not durable",
+        REGISTERS,
+        (
+            Edit(
+                "held = rows.load(self._kv, place, with_data=request.with_data)",
+                "held = self._current(request.partition, place)",
+            ),
+        ),
+        "ambush glimpses",
+        "INV-2: a read reports a value that is still in the commit queue",
+        limit=30,
+    ),
+    Canary(
+        "no fence",
+        REGISTERS,
+        (
+            Edit(
+                "            self._fences[partition] = tag\n            self._fencing[partition] =",
+                "            self._fencing[partition] =",
+            ),
+        ),
+        "ambush split",
+        "a fence is written, but until its next start the node goes on to serve the old layout",
+        limit=50,
+        quick=True,
+    ),
+    Canary(
+        "fence not durable",
+        REGISTERS,
+        (Edit("self._fences[partition] = tag\n        self._floors.update(", "pass\n        self._floors.update("),),
+        "ambush split",
+        "a node forgets its fences at its next start",
+        limit=50,
+    ),
+    Canary(
+        "no reset of joining acceptors",
+        REGISTERS,
+        (Edit("writes.extend(rows.removing(self._kv, partition))", "pass"),),
+        "ambush ghost",
+        "INV-6: a node that becomes an owner again keeps what it accepted in an earlier membership",
+        limit=40,
+    ),
+    Canary(
+        "digest not updated",
+        REGISTERS,
+        (Edit("self._digests[partition] ^= digest", "self._digests[partition] ^= digest if born else 0"),),
+        "ambush lag",
+        "the digest by which replicas are compared follows new registers only, not new values of old ones",
+        limit=20,
+        quick=True,
+    ),
+    Canary(
+        "index keeps its old name",
+        IDENTITY,
+        (
+            Edit(
+                "    identity = Identity(fresh_id, cluster_id, partition_bits)",
+                "    identity = Identity(filed.node_id if filed else fresh_id, cluster_id, partition_bits)",
+            ),
+        ),
+        "ambush amnesia",
+        "a node that lost its index, and its promises and values with it, goes on as the same acceptor",
+        limit=20,
+        quick=True,
+    ),
+    Canary(
+        "volume not synced",
+        VOLUMES,
+        (
+            Edit(
+                "                file.sync()\n                if not volume.named:",
+                "                if not volume.named:",
+            ),
+        ),
+        "ambush blackout",
+        "shards are acknowledged while their bytes are in the page cache",
+        limit=20,
+        quick=True,
+    ),
+    Canary(
+        "folder not synced",
+        VOLUMES,
+        (Edit("                if not volume.named:\n                    self._disk.sync_dir(FOLDER)\n", ""),),
+        "ambush blackout",
+        "the name of a new volume is not made durable",
+        limit=20,
+        quick=True,
+    ),
+    Canary(
+        "index row before data",
+        FRAGMENTS,
+        (
+            Edit(
+                "                await self.write(extent, payload, 0, lambda: verify_body(header, body))\n"
+                "                held = Held(request.partition, extent, header_length, header.created_ms)\n"
+                "                done = self.add(fragment, held, before, claim)\n",
+                "                held = Held(request.partition, extent, header_length, header.created_ms)\n"
+                "                done = self.add(fragment, held, before, claim)\n"
+                "                await self.write(extent, payload, 0, lambda: verify_body(header, body))\n",
+            ),
+        ),
+        "ambush blackout",
+        "the row of a fragment is committed while its bytes are still being written",
+        limit=60,
+    ),
+    Canary(
+        "commit names no volume",
+        FRAGMENTS,
+        (
+            Edit(
+                "done = self._commits.submit(writes, volumes=(held.extent.volume,), settled=settled)",
+                "done = self._commits.submit(writes, settled=settled)",
+            ),
+        ),
+        "ambush blackout",
+        "the commit of a fragment does not wait for the sync of its volume",
+        limit=20,
+        quick=True,
+    ),
+    Canary(
+        "checksum not verified",
+        ENVELOPE,
+        (
+            Edit(
+                "    if seal(fragment, stripe, cell) != view[-CHECKSUM:]:",
+                "    if len(seal(fragment, stripe, cell)) != len(view[-CHECKSUM:]):",
+            ),
+        ),
+        "ambush rot",
+        "INV-10: a cell leaves the reader though it does not match its checksum",
+        limit=20,
+        quick=True,
+    ),
+)
