@@ -26,8 +26,9 @@ SHELL = {
     "objstore.node": _CORE | {"objstore.codec", "objstore.register"},
     "objstore.engine": _STORAGE | {"objstore.engine.types"},
     "objstore.repair": _STORAGE | {"objstore.engine.types", "objstore.engine"},
+    "objstore.recovery": _STORAGE | {"objstore.engine.types", "objstore.engine", "objstore.repair"},
     "objstore.admin": _CORE | {"objstore.rpc"},
-    "objstore.local": {"objstore.model"},
+    "objstore.local": {"objstore.model", "objstore.adapters"},
     "objstore.testing": {"objstore.model", "objstore.codec", "objstore.admin", "objstore.local"},
     "gateway": _CORE | {"gateway.s3", "objstore.engine.types", "objstore.engine"},
 }

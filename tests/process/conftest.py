@@ -20,6 +20,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.process)
             item.add_marker(pytest.mark.timeout(150))
+            if item.get_closest_marker("long") and os.environ.get("OBJSTORE_LONG") != "1":
+                item.add_marker(pytest.mark.skip("takes long: set OBJSTORE_LONG=1, as .ci/run does"))
 
 
 @pytest.fixture
