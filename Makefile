@@ -1,12 +1,14 @@
 # make demo    one minute: a cluster, killed nodes, repair, every byte compared. Leaves nothing behind.
 # make test    formatting, lint, types, all tests.
-# Both need Python 3.11 or newer and nothing else; packages come from wherever pip is configured to look.
+# make prove   the long search for what tests miss (half an hour): simulated clusters, register schedules,
+#              planted bugs that must be found, chaos on real processes. Each failure prints how to replay it.
+# All need Python 3.11 or newer and nothing else; packages come from wherever pip is configured to look.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint check clean
+.PHONY: demo test lint check prove clean
 
 demo: $(VENV)/.installed
 	$(BIN)/objstore demo
@@ -22,6 +24,12 @@ lint: $(VENV)/.installed-test
 # Everything but the tests that start real processes.
 check: lint
 	$(BIN)/pytest -m "not process"
+
+prove: $(VENV)/.installed-test
+	$(BIN)/python -m tests.sim.explorer --schedules 200000 --jobs 2
+	$(BIN)/python -m tests.sim --start 200 --seeds 2000 --jobs 2 --minutes 20
+	$(BIN)/python -m tests.sim --canaries --jobs 2
+	$(BIN)/python -m tests.process.chaos --seconds 60 --seed 1 --seeds 3
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "$(PYTHON) is Python %d.%d; objstore needs 3.11 or newer: make PYTHON=python3.11" % sys.version_info[:2])'

@@ -8,6 +8,7 @@ simulated event loop has virtual time and runs executor jobs inline.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from typing import Protocol, TypeAlias
 
@@ -86,15 +87,29 @@ class Disk(Protocol):
 Write: TypeAlias = tuple[str, bytes, bytes | None]  # table, key (<= 511 bytes), value or None = delete
 
 
+Rows: TypeAlias = list[tuple[bytes, bytes]]
+
+
+class DamagedKV(OSError):
+    """What is in a key-value store cannot be trusted: not what was written, or not all of it."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(errno.EIO, what)
+
+
 class KV(Protocol):
-    """Ordered tables of byte strings. Reads see every commit that has returned."""
+    """Ordered tables of byte strings. Reads see every commit that has returned. DamagedKV where it is certain."""
 
     def get(self, table: str, key: bytes) -> bytes | None: ...
 
-    def scan(
-        self, table: str, start: bytes, end: bytes | None = None, *, limit: int | None = None
-    ) -> list[tuple[bytes, bytes]]:
+    def scan(self, table: str, start: bytes, end: bytes | None = None, *, limit: int | None = None) -> Rows:
         """Pairs with start <= key < end, ascending, at most `limit`. end None: to the table's end."""
+
+    def window(
+        self, table: str, start: bytes, end: bytes | None = None, *, limit: int | None = None
+    ) -> tuple[Rows, Rows, Rows]:
+        """`scan`, and the rows that it ended at: the one before the first, and the one at which it went no further
+        (none at the limit). Who asks verifies that a search was not led astray."""
 
     def commit(self, writes: Sequence[Write]) -> None:
         """All or none, durable on return. Blocking; one caller at a time."""

@@ -13,7 +13,14 @@ from gateway.handlers.responses import as_s3_error, empty, stream, xml
 from gateway.s3 import answers
 from gateway.s3.bodies import DeleteEntry, parse_delete
 from gateway.s3.checksums import declared
-from gateway.s3.conditions import Verdict, check_read, range_applies, write_condition
+from gateway.s3.conditions import (
+    Verdict,
+    check_read,
+    delete_condition,
+    entry_condition,
+    range_applies,
+    write_condition,
+)
 from gateway.s3.errors import S3Error
 from gateway.s3.metadata import CHECKSUM_PREFIX, checksum_headers, shown_headers, stored_headers
 from gateway.s3.names import check_key
@@ -21,7 +28,7 @@ from gateway.s3.payload import Payload
 from gateway.s3.ranges import Slice, parse_range, part_slice
 from gateway.s3.router import check_version_id
 from gateway.s3.sigv4 import PayloadMode
-from objstore.engine.types import ObjectInfo, WriteCondition
+from objstore.engine.types import ObjectInfo
 from objstore.model.errors import ObjstoreError
 
 
@@ -93,7 +100,7 @@ def _wanted_slice(call: Call, info: ObjectInfo, headers: dict[str, str]) -> Slic
 
 
 async def delete_object(call: Call) -> web.StreamResponse:
-    await call.engine.delete_object(call.bucket, call.key, condition=write_condition(call.headers))
+    await call.engine.delete_object(call.bucket, call.key, condition=delete_condition(call.headers))
     return empty(204)
 
 
@@ -120,8 +127,9 @@ async def _delete_one(
     try:
         check_key(entry.key)
         check_version_id(entry.version_id)
+        condition = entry_condition(entry.etag, entry.size, entry.modified)
         async with gate:
-            await call.engine.delete_object(call.bucket, entry.key, condition=WriteCondition(if_match=entry.etag))
+            await call.engine.delete_object(call.bucket, entry.key, condition=condition)
     except (S3Error, ObjstoreError) as error:
         mapped = as_s3_error(error, call.trace)
         return answers.DeleteFailure(entry.key, mapped.code, mapped.message, entry.version_id)

@@ -19,7 +19,9 @@ _CHECKSUM_ELEMENTS = {"Checksum" + algorithm.upper(): algorithm for algorithm in
 class DeleteEntry(NamedTuple):
     key: str  # unchecked: a key that cannot be is an error of this entry alone
     version_id: str | None = None
-    etag: str | None = None  # without quotes: delete only while this is the ETag
+    etag: str | None = None  # as sent; delete only while this is the ETag (* for any),
+    size: str | None = None  # ... the size in bytes,
+    modified: str | None = None  # ... and the time of the last change
 
 
 class DeleteRequest(NamedTuple):
@@ -34,7 +36,7 @@ class CompletePart(NamedTuple):
 
 
 def parse_delete(body: bytes) -> DeleteRequest:
-    """S3Error MalformedXML; NotImplemented for the conditions of directory buckets."""
+    """S3Error MalformedXML. What the conditions say is read by `conditions.entry_condition`."""
     root = _parse(body, "Delete")
     _only_known(root, "Object", "Quiet")
     objects = root.all("Object")
@@ -44,14 +46,12 @@ def parse_delete(body: bytes) -> DeleteRequest:
 
 
 def _delete_entry(node: xml.Node) -> DeleteEntry:
-    for name in ("LastModifiedTime", "Size"):
-        if node.all(name):
-            raise S3Error("NotImplemented", f"The condition {name} of DeleteObjects is not implemented.")
-    _only_known(node, "Key", "VersionId", "ETag")
-    key, etag = _text(node, "Key"), _text(node, "ETag")
+    _only_known(node, "Key", "VersionId", "ETag", "Size", "LastModifiedTime")
+    key = _text(node, "Key")
     if not key:
         raise _malformed("an Object has no Key")
-    return DeleteEntry(key, _text(node, "VersionId"), None if etag is None else _unquoted(etag))
+    conditions = (_text(node, name) for name in ("ETag", "Size", "LastModifiedTime"))
+    return DeleteEntry(key, _text(node, "VersionId"), *conditions)
 
 
 def parse_complete(body: bytes) -> tuple[CompletePart, ...]:

@@ -64,10 +64,39 @@ def write_condition(headers: Mapping[str, str]) -> WriteCondition:
     return WriteCondition(_tags_of("If-Match", match), _tags_of("If-None-Match", none_match))
 
 
+def delete_condition(headers: Mapping[str, str]) -> WriteCondition:
+    """Those of DeleteObject: If-Match, and size and time of the object that is meant."""
+    size, modified = headers.get("x-amz-if-match-size"), headers.get("x-amz-if-match-last-modified-time")
+    found = write_condition(headers)
+    return WriteCondition(found.if_match, found.if_none_match, _size(size), _second("the time to match", modified))
+
+
+def entry_condition(etag: str | None, size: str | None, modified: str | None) -> WriteCondition:
+    """Those of one object of DeleteObjects. S3Error InvalidArgument when one says nothing."""
+    return WriteCondition(_tags_of("ETag", etag), None, _size(size), _second("LastModifiedTime", modified))
+
+
+def _size(text: str | None) -> int | None:
+    if text is None:
+        return None
+    text = text.strip()
+    if not (text.isascii() and text.isdigit() and len(text) <= 19):
+        raise S3Error("InvalidArgument", f"The size to match must be a number of bytes, not {text!r}.")
+    return int(text)
+
+
+def _second(name: str, text: str | None) -> int | None:
+    if text is None:
+        return None
+    if (found := _date(text)) is None:
+        raise S3Error("InvalidArgument", f"{name} must be an HTTP date, not {text!r}.")
+    return found
+
+
 def _tags_of(name: str, header: str | None) -> str | None:
     if header is None:
         return None
-    keep_weak = name == "If-Match"  # compared strongly, so that a weak tag must not turn into a strong one
+    keep_weak = name != "If-None-Match"  # else compared strongly, so that a weak tag must not turn into a strong one
     tags = [("W/" if weak and keep_weak else "") + tag for weak, tag in _parse_tags(header)]
     if not tags:
         raise S3Error("InvalidArgument", f"{name} must hold an ETag or *.", extra={"ArgumentName": name})

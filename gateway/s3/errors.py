@@ -124,6 +124,7 @@ _FROM_MODEL: Mapping[type[model.ObjstoreError], str] = {
     model.PreconditionFailed: "PreconditionFailed",
     model.BucketAlreadyExists: "BucketAlreadyOwnedByYou",  # every access key of a cluster acts for one owner
     model.BucketNotEmpty: "BucketNotEmpty",
+    model.GivenUp: "ServiceUnavailable",
     model.InvalidPart: "InvalidPart",
     model.InvalidPartOrder: "InvalidPartOrder",
     model.PartTooSmall: "EntityTooSmall",

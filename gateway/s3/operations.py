@@ -158,6 +158,7 @@ class Row(NamedTuple):
 
 _READ = frozenset(("if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range"))
 _WRITE = frozenset(("if-match", "if-none-match"))
+_DELETE = frozenset(("if-match", "x-amz-if-match-size", "x-amz-if-match-last-modified-time"))
 _RESPONSE = " ".join(
     f"response-{name}"
     for name in (
@@ -221,7 +222,7 @@ TABLE: tuple[Row, ...] = (
     _row(_O.COPY_OBJECT, "PUT /bucket/key", _PARTIAL, header="x-amz-copy-source", conditions=_WRITE),
     _row(_O.GET_OBJECT, "GET /bucket/key", _YES, "partNumber versionId " + _RESPONSE, conditions=_READ),
     _row(_O.HEAD_OBJECT, "HEAD /bucket/key", _YES, "partNumber versionId " + _RESPONSE, conditions=_READ),
-    _row(_O.DELETE_OBJECT, "DELETE /bucket/key", _YES, "versionId", conditions=frozenset(("if-match",))),
+    _row(_O.DELETE_OBJECT, "DELETE /bucket/key", _YES, "versionId", conditions=_DELETE),
     _row(_O.GET_OBJECT_ACL, "GET /bucket/key?acl", _PARTIAL, "versionId"),
     _row(_O.PUT_OBJECT_ACL, "PUT /bucket/key?acl", _PARTIAL, "versionId"),
     _row(_O.CREATE_MULTIPART_UPLOAD, "POST /bucket/key?uploads", _PARTIAL),

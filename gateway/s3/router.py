@@ -126,7 +126,7 @@ def _accepted(row: Row, name: str, value: str) -> bool:
         return False
     if name in ACCEPTED_VALUES:
         return value in ACCEPTED_VALUES[name]
-    return name in ACCEPTED_HEADERS or name.startswith(ACCEPTED_PREFIXES)
+    return name in ACCEPTED_HEADERS or name in row.conditions or name.startswith(ACCEPTED_PREFIXES)
 
 
 def _refused_header(name: str, message: str) -> S3Error:

@@ -25,6 +25,31 @@ _NO_HOLES = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)  # the file system ca
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+def make_folder(path: str, mode: int = 0o777) -> None:
+    """Also its parents; the names of all that were missing are durable on return, and so is that of the folder itself
+    when it existed: whoever made it may not have come to that."""
+    unsure = [path]
+    while not os.path.isdir(parent := os.path.dirname(unsure[-1])):
+        unsure.append(parent)
+    os.makedirs(path, mode, exist_ok=True)
+    for folder in reversed(unsure):
+        try:
+            sync_folder(os.path.dirname(folder))
+        except PermissionError:
+            if folder != path:
+                raise
+            # a folder prepared by somebody else, where we may not read beside it: the name is theirs to keep
+
+
+def sync_folder(path: str) -> None:
+    """The names in it are durable on return."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 class LocalFile:
     """File over one descriptor; positions are explicit, so threads may share it."""
 
@@ -90,7 +115,7 @@ class LocalDisk:
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = os.path.abspath(root)
         self._lock = -1
-        os.makedirs(self.root, exist_ok=True)
+        make_folder(self.root)
 
     def lock(self) -> None:
         """Claim the folder for this process until `close`; Fatal when another one has it."""
@@ -138,11 +163,7 @@ class LocalDisk:
         os.replace(self._path(old), self._path(new))
 
     def sync_dir(self, path: str) -> None:
-        fd = os.open(self._path(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        sync_folder(self._path(path))
 
     def read_file(self, path: str) -> bytes:
         with open(self._path(path), "rb") as file:

@@ -4,27 +4,44 @@ Chosen settings, each against a known way to lose data: `sync` and `metasync` on
 durable), `writemap` off (a full disk is an error and not a SIGBUS), a sparse map larger than the data will be
 (growing it in place races with readers), one environment per process and never across fork.
 
-Errors leave as OSError: ENOSPC when the map or the file system is full (nothing was committed), EIO for
-everything else. Reads open and close their transaction within the call, so no reader pins old pages.
+Errors leave as OSError: ENOSPC when the map or the file system is full (nothing was committed), DamagedKV when its
+pages contradict each other, EIO for everything else. Pages carry no checksums: most damage goes unnoticed here
+(`objstore.node.sealed` is above it), or ends the process by a signal (`objstore.cli.store`). Reads open and close
+their transaction within the call, so no reader pins old pages.
 """
 
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 from collections.abc import Sequence
 from typing import Any
 
 import lmdb
 
+from objstore.adapters.disk import make_folder, sync_folder
 from objstore.model.errors import Fatal
 from objstore.model.limits import GIB
-from objstore.ports import Write
+from objstore.ports import DamagedKV, Rows, Write
 
 KEY_BYTES_MAX = 511  # compiled into LMDB
 MAP_BYTES_MAX = 64 * GIB
 MAP_BYTES_MIN = GIB
 _READERS_MAX = 256
+
+_FORMAT_AT = 16  # magic and version in a meta page, after the header that every page has
+
+# What LMDB says when it meets pages that it cannot have written. Another version of it is not among these, nor is
+# "panic": that is an environment that failed to write, and sound again when it is opened again.
+_DAMAGE = (
+    lmdb.CorruptedError,
+    lmdb.CursorFullError,  # a tree deeper than any: pages that lead in a circle
+    lmdb.IncompatibleError,  # flags of a table that we never set
+    lmdb.InvalidError,
+    lmdb.PageFullError,
+    lmdb.PageNotFoundError,
+)
 
 
 def default_map_size(path: str) -> int:
@@ -44,7 +61,7 @@ class LmdbKV:
     def __init__(self, path: str | os.PathLike[str], tables: Sequence[str], map_size: int | None = None) -> None:
         self.path = os.path.abspath(path)
         try:
-            os.makedirs(self.path, exist_ok=True)
+            make_folder(self.path)
             self._env = lmdb.open(
                 self.path,
                 map_size=map_size or default_map_size(self.path),
@@ -57,13 +74,16 @@ class LmdbKV:
                 metasync=True,
             )
             self._tables = {table: self._env.open_db(table.encode()) for table in tables}
+        except _DAMAGE as error:
+            raise DamagedKV(f"it cannot be opened: {error}") from error
         except (lmdb.Error, OSError) as error:
+            if isinstance(error, lmdb.Error) and _contradicts_itself(self.path):
+                raise DamagedKV(f"it cannot be opened: {error}") from error
             raise Fatal(
-                f"The index in {self.path} cannot be opened ({error}). If its files are damaged, bring them back "
-                "from a copy, or move that folder away and start without it: a node then indexes its volumes anew."
+                f"The index in {self.path} cannot be opened ({error}). Check the permissions, the disk and the release "
+                "that wrote it. If it is lost, move that folder away: a node then indexes its volumes anew."
             ) from error
-        for folder in (self.path, os.path.dirname(self.path)):  # the names of a new environment
-            _sync_folder(folder)
+        sync_folder(self.path)  # the names of a new environment
 
     def get(self, table: str, key: bytes) -> bytes | None:
         try:
@@ -73,26 +93,43 @@ class LmdbKV:
         except lmdb.Error as error:
             raise _as_os_error(error) from error
 
-    def scan(
+    def scan(self, table: str, start: bytes, end: bytes | None = None, *, limit: int | None = None) -> Rows:
+        found: Rows = []
+        self._collect(table, start, end, limit, [], found, [])
+        return found
+
+    def window(
         self, table: str, start: bytes, end: bytes | None = None, *, limit: int | None = None
-    ) -> list[tuple[bytes, bytes]]:
-        found: list[tuple[bytes, bytes]] = []
+    ) -> tuple[Rows, Rows, Rows]:
+        before: Rows = []
+        found: Rows = []
+        after: Rows = []
+        self._collect(table, start, end, limit, before, found, after)
+        return before, found, after
+
+    def _collect(
+        self, table: str, start: bytes, end: bytes | None, limit: int | None, before: Rows, found: Rows, after: Rows
+    ) -> None:
         room = -1 if limit is None else limit
-        if room == 0:
-            return found
         try:
             with self._env.begin(db=self._table(table)) as reader, reader.cursor() as cursor:
-                if not (cursor.set_range(start) if start else cursor.first()):
-                    return found
+                is_at = cursor.set_range(start) if start else cursor.first()
+                if start and (cursor.prev() if is_at else cursor.last()):
+                    before.append(cursor.item())
+                    cursor.next()
+                elif is_at:
+                    cursor.first()
+                if not is_at or room == 0:
+                    return
                 for key, value in cursor.iternext():
                     if end is not None and key >= end:
+                        after.append((key, value))
                         break
                     found.append((key, value))
                     if len(found) == room:
                         break
         except lmdb.Error as error:
             raise _as_os_error(error) from error
-        return found
 
     def commit(self, writes: Sequence[Write]) -> None:
         try:
@@ -122,13 +159,18 @@ def _checked(key: bytes) -> bytes:
 
 
 def _as_os_error(error: lmdb.Error) -> OSError:
+    if isinstance(error, _DAMAGE):
+        return DamagedKV(str(error))
     full = isinstance(error, (lmdb.MapFullError, lmdb.DiskError))
     return OSError(errno.ENOSPC if full else errno.EIO, f"index: {error}")
 
 
-def _sync_folder(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _contradicts_itself(path: str) -> bool:
+    """Whether the two meta pages differ in magic or format: who writes one has written the other. LMDB says only that
+    it does not know the format."""
     try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        with open(os.path.join(path, "data.mdb"), "rb") as file:
+            one, other = (os.pread(file.fileno(), 8, page + _FORMAT_AT) for page in (0, mmap.PAGESIZE))
+    except OSError:
+        return False
+    return one != other

@@ -146,8 +146,13 @@ def _reasons(seen: Observation, nodes: list[NodeStatus], gateways: list[ProcessS
         ]
     cluster_map = seen.cluster_map
     if cluster_map is None:
+        if formerly := [lease.name for lease in seen.nodes if lease.has_former_life]:
+            names = " ".join(sorted(formerly, key=_natural))
+            text = f"the cluster map was lost; {names} hold data of this cluster; start every node first"
+            return [Reason("METADATA_LOST", text, "objstore recover")]
         return [Reason("CLUSTER_FORMING", f"no cluster map yet: {figures.plural(len(nodes), 'node')} registered")]
-    reasons = _node_reasons(nodes, cluster_map)
+    reasons = _recovery_reasons(seen, cluster_map)
+    reasons += _node_reasons(nodes, cluster_map, index_is_lost=bool(reasons))
     if not any(gateway.state == "up" for gateway in gateways):
         reasons.append(Reason("GATEWAY_DOWN", "no gateway answers: clients cannot connect", "objstore chaos start g1"))
     if cluster_map.next is not None:
@@ -161,12 +166,32 @@ def _reasons(seen: Observation, nodes: list[NodeStatus], gateways: list[ProcessS
     return reasons + _view_reasons(seen, cluster_map)
 
 
-def _node_reasons(nodes: list[NodeStatus], cluster_map: ClusterMap) -> list[Reason]:
+def _recovery_reasons(seen: Observation, cluster_map: ClusterMap) -> list[Reason]:
+    """Metadata that repair alone cannot bring back. A few nodes that lost their index are taken in again by it."""
+    if cluster_map.recovering:
+        text = "a recovery of the metadata has begun and is not finished: no request can be answered before"
+        return [Reason("RECOVERY_UNFINISHED", text, "objstore recover --yes")]
+    alive = {lease.id for lease in seen.nodes}
+    gone = {node.name for node in cluster_map.nodes if node.id not in alive}
+    back = sorted((lease.name for lease in seen.nodes if lease.lost and lease.name in gone), key=_natural)
+    if not back or len(gone) <= cluster_map.code.m:
+        return []
+    limit = f"EC {cluster_map.code} survives {cluster_map.code.m} losses"
+    text = f"{' '.join(back)} lost the metadata index, but {limit}: requests fail; start every node first"
+    return [Reason("METADATA_LOST", text, "objstore recover")]
+
+
+def _node_reasons(nodes: list[NodeStatus], cluster_map: ClusterMap, *, index_is_lost: bool) -> list[Reason]:
+    """`index_is_lost`: it was said already why nothing works, and of which nodes."""
     reasons = []
     spares = {node.name for node in nodes if node.state == "spare"}
     for node in nodes:
         where = f"{node.name} (zone {node.zone})"
-        if node.state == "down":
+        if node.state == "down" and node.name in spares and not node.address:
+            text = f"{where} is back without its metadata index: another, empty node now, that takes its place"
+            if not index_is_lost:
+                reasons.append(Reason("NODE_DOWN", text))
+        elif node.state == "down":
             text = f"{where} does not answer" if node.address else f"{where} has gone silent: its lease has ended"
             reasons.append(Reason("NODE_DOWN", text, f"objstore chaos start {node.name}"))
         elif node.state == "late":
@@ -183,7 +208,7 @@ def _node_reasons(nodes: list[NodeStatus], cluster_map: ClusterMap) -> list[Reas
             text = f"{where}: {figures.size(node.used_bytes)} of {figures.size(node.capacity_bytes)} used"
             reasons.append(Reason(code, text, "delete objects, or add nodes"))
     gone = [node.name for node in nodes if node.state in ("down", "late")]
-    if len(gone) > cluster_map.code.m:
+    if len(gone) > cluster_map.code.m and not index_is_lost:
         limit = f"EC {cluster_map.code} survives {cluster_map.code.m}"
         text = f"{' '.join(gone)} do not answer, but {limit}: some requests fail"
         reasons.insert(0, Reason("QUORUM_LOST", text, f"objstore chaos start {gone[0]}"))
@@ -251,7 +276,7 @@ def _verdict(reasons: list[Reason], objects: ObjectCounts | None, can_lose: int 
     codes = {reason.code for reason in reasons}
     if codes & {"COORDINATOR_DOWN", "CLUSTER_FORMING"}:
         return "UNKNOWN"
-    if codes & {"QUORUM_LOST", "GATEWAY_DOWN"}:
+    if codes & {"METADATA_LOST", "RECOVERY_UNFINISHED", "QUORUM_LOST", "GATEWAY_DOWN"}:
         return "UNAVAILABLE"
     if objects is not None and objects.unreadable:
         return "AT_RISK"
@@ -265,7 +290,9 @@ def _verdict(reasons: list[Reason], objects: ObjectCounts | None, can_lose: int 
 def _summary(verdict: Verdict, seen: Observation, nodes: list[NodeStatus], can_lose: int | None) -> str:
     cluster_map = seen.cluster_map
     if cluster_map is None:
-        return "coordinator unreachable" if seen.coordinator_error else "the cluster is forming"
+        if seen.coordinator_error:
+            return "coordinator unreachable"
+        return "the cluster map was lost" if verdict == "UNAVAILABLE" else "the cluster is forming"
     members = [node for node in nodes if node.state != "spare"]
     up = sum(node.state == "up" for node in members)
     parts = [

@@ -27,6 +27,7 @@ COMMANDS = {
     "env": "print the variables that point S3 clients at it, for eval",
     "status": "one verdict with its reasons, and what to do next",
     "watch": "the same, live: nodes, redundancy, repair",
+    "recover": "bring the metadata back when too many nodes lost their index at once",
     "chaos": "kill, stop, pause, resume, start, restart or wipe a process of it",
     "serve": "run one process of a cluster (for production and for `up`)",
 }

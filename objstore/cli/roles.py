@@ -14,7 +14,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -26,12 +26,16 @@ from objstore.cluster.embedded import RemoteCoordinator
 from objstore.cluster.lease import Heartbeat
 from objstore.cluster.port import CLUSTER_KEY, GATEWAYS, NODES, REPAIRERS, Coordinator
 from objstore.config import Config, missing
+from objstore.config.sections import ClusterSection
 from objstore.model.cluster import GatewayLease, NodeLease, encode_lease
 from objstore.model.errors import ConfigError, Fatal, Unavailable
 from objstore.ports import Clock, Disk, Random, Service
 from objstore.rpc.client import TcpTransport
 from objstore.rpc.server import serve
 from objstore.rpc.sockets import join_address, split_address
+
+if TYPE_CHECKING:
+    from objstore.adapters.disk import LocalDisk
 
 log = logging.getLogger(__name__)
 
@@ -78,8 +82,10 @@ Role = Callable[[Context], AbstractAsyncContextManager[str]]
 @asynccontextmanager
 async def coordinator(context: Context) -> AsyncIterator[str]:
     from objstore.adapters.disk import LocalDisk
-    from objstore.adapters.kv import LmdbKV
+    from objstore.cli.store import open_store
     from objstore.cluster.embedded import TABLE, open_coordinator
+    from objstore.cluster.mirror import FILE
+    from objstore.node import sealed
 
     section = context.config.coordinator
     if section.data is None:
@@ -87,8 +93,17 @@ async def coordinator(context: Context) -> AsyncIterator[str]:
     disk = LocalDisk(section.data)
     disk.lock()
     try:
-        kv = LmdbKV(section.data / "kv", [TABLE])
-        service = await open_coordinator(kv, context.clock, context.random, name=context.config.cluster.name)
+        tables = (TABLE, sealed.TABLE)
+        store = await asyncio.to_thread(open_store, disk, "kv", tables, (TABLE,), substitute=FILE)
+        kv = sealed.SealedKV(store, (TABLE,))
+        service = await open_coordinator(
+            kv,
+            context.clock,
+            context.random,
+            name=context.config.cluster.name,
+            disk=disk,
+            cluster_id=section.cluster_id,
+        )
         service.broken.add_done_callback(lambda broken: context.fail(broken.result()))
         async with AsyncExitStack() as stack:
             stack.push_async_callback(service.close)
@@ -117,19 +132,23 @@ async def node(context: Context) -> AsyncIterator[str]:
     try:
         async with AsyncExitStack() as stack:
             link = await _join(stack, context, cluster_id=_cluster_of(disk))
-            yield await _run_node(stack, context, link, disk, section.data)
+            checking = asyncio.create_task(_check_cluster(context, link), name="check of the cluster")
+            stack.callback(checking.cancel)
+            yield await _run_node(stack, context, link, disk)
     finally:
         disk.close()
 
 
-async def _run_node(stack: AsyncExitStack, context: Context, link: Link, disk: Disk, data: Path) -> str:
-    from objstore.adapters.kv import LmdbKV
-    from objstore.node.service import TABLES, open_node
+async def _run_node(stack: AsyncExitStack, context: Context, link: Link, disk: LocalDisk) -> str:
+    from objstore.cli.store import open_store
+    from objstore.node.quarantine import DAY_S, Bounds
+    from objstore.node.service import COUNTED, INDEX, TABLES, open_node
 
     section = context.config.node
-    kv = LmdbKV(data / "index", TABLES)
+    kv = await asyncio.to_thread(open_store, disk, INDEX, TABLES, COUNTED)
     stack.callback(kv.close)
     capacity = section.capacity or disk.space()[1]
+    directory = await _follow(stack, context, link, with_nodes=False)  # for gateways that cannot ask the coordinator
     service = await open_node(
         disk,
         kv,
@@ -140,8 +159,10 @@ async def _run_node(stack: AsyncExitStack, context: Context, link: Link, disk: D
         zone=section.zone,
         capacity_bytes=capacity,
         reserve_bytes=min(section.reserve, capacity // 20),  # on a small disk the default would leave nothing
+        quarantine=Bounds(section.quarantine_days * DAY_S, min(section.quarantine, capacity // 20)),
         partition_bits=context.config.cluster.partition_bits,
         on_fatal=context.fail,
+        newest_map=lambda: directory.raw_map,
     )
     stack.push_async_callback(service.close)
     listening = await _listen(stack, context, service, section.listen, link.cluster_id)
@@ -162,11 +183,27 @@ async def _run_node(stack: AsyncExitStack, context: Context, link: Link, disk: D
                 started_ms,
                 __version__,
                 os.getpid(),
+                service.has_lost_records,
+                service.is_written,
             )
         )
 
     await _announce(stack, context, link, NODES + service.id, _refreshed_every(STATS_S, context.clock, lease))
     return address
+
+
+async def _check_cluster(context: Context, link: Link) -> None:
+    """A node of one cluster that registers with the coordinator of another would serve nobody, and not know why."""
+    theirs = await _ask_cluster_id(RemoteCoordinator(link.transport, context.config.coordinator.address), context)
+    if theirs != link.cluster_id:
+        context.fail(
+            Fatal(
+                f"this data folder belongs to cluster {link.cluster_id}, but the coordinator at "
+                f"{context.config.coordinator.address} is that of cluster {theirs}. Give the node the right "
+                "coordinator.address; or, if the coordinator's folder was lost, start the coordinator with an empty "
+                f"folder and coordinator.cluster_id = {link.cluster_id}, and then run: objstore recover"
+            )
+        )
 
 
 def _cluster_of(disk: Disk) -> str:
@@ -247,7 +284,6 @@ async def gateway(context: Context) -> AsyncIterator[str]:
 @asynccontextmanager
 async def repairer(context: Context) -> AsyncIterator[str]:
     """It answers nobody, so its address is empty."""
-    from objstore.codec.erasure import available
     from objstore.repair.service import Repairer
     from objstore.repair.settings import RepairSettings
 
@@ -255,12 +291,13 @@ async def repairer(context: Context) -> AsyncIterator[str]:
     settings = RepairSettings(
         code=cluster.code,
         partition_bits=cluster.partition_bits,
-        codec=cluster.codec if cluster.codec != "auto" else "isal" if "isal" in available() else "zfec",
+        codec=codec_of(cluster),
         initial_nodes=cluster.initial_nodes,
         down_after_s=repair.down_after_s,
         out_after_s=repair.out_after_s,
         election_ttl_s=max(ELECTION_TTL_MIN_S, context.config.lease_ttl_s),
         bandwidth=repair.bandwidth,
+        garbage_delay_s=repair.garbage_delay_s,
     )
     async with AsyncExitStack() as stack:
         link = await _join(stack, context)
@@ -272,6 +309,15 @@ async def repairer(context: Context) -> AsyncIterator[str]:
         working.start()
         await _register(stack, context, link, REPAIRERS, "")
         yield ""
+
+
+def codec_of(section: ClusterSection) -> str:
+    """For new objects, once the map is made."""
+    from objstore.codec.erasure import available
+
+    if section.codec != "auto":
+        return section.codec
+    return "isal" if "isal" in available() else "zfec"
 
 
 # --- all -------------------------------------------------------------------------------------------------------
@@ -344,8 +390,8 @@ async def _ask_cluster_id(coordinator: RemoteCoordinator, context: Context) -> s
         await asyncio.sleep(WAITING_RETRY_S)
 
 
-async def _follow(stack: AsyncExitStack, context: Context, link: Link) -> Directory:
-    directory = Directory(link.coordinator, context.clock)
+async def _follow(stack: AsyncExitStack, context: Context, link: Link, *, with_nodes: bool = True) -> Directory:
+    directory = Directory(link.coordinator, context.clock, with_nodes=with_nodes)
     stack.push_async_callback(directory.close)
     directory.start()
     return directory
@@ -354,6 +400,9 @@ async def _follow(stack: AsyncExitStack, context: Context, link: Link) -> Direct
 async def _wait_for_map(directory: Directory, context: Context) -> None:
     waiting = Waiting("the first cluster map", context.clock)
     while directory.topology is None:
+        if directory.is_lost:  # it serves when the map is back; whoever waits for this process can go on meanwhile
+            log.error("no request can be answered: %s", directory.missing())
+            return
         await directory.wait_change(WAITING_RETRY_S)
         waiting.say(directory.missing())
 

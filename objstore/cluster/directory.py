@@ -1,11 +1,18 @@
 """The cluster as this process knows it: the map, and the nodes that live. Follows the coordinator.
 
+A map may also come from another process that has seen it (`offer`), for a process that missed a change of it and
+cannot reach the coordinator. Such a map is as good as one from there: every map that anybody ever read was published by
+compare-and-swap and was durable before anybody could read it, so all of them are steps of one history
+(`ClusterMap.progress`). And an early one is safe to act on, whoever it came from: its tags are lower than those of the
+owners who have moved on, and they refuse them (`register/DESIGN.md`).
+
 Invariants:
 
 - the coordinator's absence changes nothing here: the last view stays (P7), `last_contact` tells its age;
 - after an absence the coordinator may have lost all leases through no fault of their holders; a node that is
   missing then is kept for `AMNESTY_S`, the time it has to register again;
-- the map never goes back: not to an older epoch, not to another cluster.
+- the map never goes back: not to an earlier one (INV-15), not to another cluster;
+- a map under recovery is not taken: nobody owns anything by it (`objstore.recovery`).
 """
 
 from __future__ import annotations
@@ -17,8 +24,8 @@ from types import MappingProxyType
 
 import msgspec
 
-from objstore.cluster.port import MAP_KEY, NODES, Coordinator
-from objstore.model.cluster import NodeLease, decode_map, decode_node_lease
+from objstore.cluster.port import MAP_KEY, NODES, Coordinator, Entry
+from objstore.model.cluster import ClusterMap, NodeLease, decode_map, decode_node_lease
 from objstore.model.errors import ObjstoreError, Unavailable
 from objstore.model.ids import NodeId
 from objstore.placement.topology import Topology
@@ -33,11 +40,13 @@ AMNESTY_S = 10.0
 
 
 class Directory:
-    """One per process. `topology` is None until a first map was read."""
+    """One per process. `topology` is None until a first map was read. `with_nodes`: follow the leases too; their
+    changes are many, so that those who only need the map do without."""
 
-    def __init__(self, coordinator: Coordinator, clock: Clock) -> None:
+    def __init__(self, coordinator: Coordinator, clock: Clock, *, with_nodes: bool = True) -> None:
         self._coordinator = coordinator
         self._clock = clock
+        self._prefixes = (MAP_KEY, NODES) if with_nodes else (MAP_KEY,)
         self._nodes: dict[NodeId, NodeLease] = {}
         self._amnesty_until = 0.0
         self._forgiven = False  # `nodes` has some without a lease
@@ -46,7 +55,8 @@ class Directory:
         self._refreshing: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()  # replaced at every change
         self.topology: Topology | None = None
-        self.map_revision = 0
+        self.raw_map = b""  # of `topology`
+        self.map_revision = 0  # of the map that the coordinator last showed
         self.last_contact = clock.monotonic()  # before the first answer: when we began to ask
         self.problem = "not asked yet"  # why the coordinator did not answer; "" while it does
 
@@ -56,7 +66,7 @@ class Directory:
         return MappingProxyType(self._nodes)
 
     def start(self) -> None:
-        for prefix in (MAP_KEY, NODES):
+        for prefix in self._prefixes:
             self._tasks.append(asyncio.create_task(self._follow(prefix), name=f"directory {prefix}"))
 
     async def close(self) -> None:
@@ -72,6 +82,14 @@ class Directory:
             self._refreshing = asyncio.create_task(self._read_all(), name="directory refresh")
             self._refreshing.add_done_callback(lambda task: task.cancelled() or task.exception())  # somebody looked
         await asyncio.shield(self._refreshing)
+
+    def offer(self, raw: bytes) -> None:
+        """A map that another process has seen: taken if it is later than ours."""
+        found = self._readable(raw)
+        known = self.topology
+        if found is not None and (known is None or found.progress > known.map.progress):
+            log.info("layout %d is known from another process", found.newest.epoch)
+            self._take_map(raw, found)
 
     async def wait_ready(self, timeout_s: float) -> None:
         """Until there is a map. On time-out: Unavailable, with what is missing."""
@@ -92,10 +110,18 @@ class Directory:
             return False
         return True
 
+    @property
+    def is_lost(self) -> bool:
+        """There is no map that holds, but there are nodes with data of this cluster."""
+        asked = MAP_KEY in self._seen
+        return asked and self.topology is None and any(lease.has_former_life for lease in self._nodes.values())
+
     def missing(self) -> str:
         """Why there is no map, as a line to show."""
         if self.problem:
             return f"the coordinator does not answer ({self.problem})"
+        if self.is_lost:
+            return "the metadata or the cluster map was lost; run: objstore recover"
         names = " ".join(sorted(lease.name for lease in self._nodes.values())) or "none"
         return f"too few nodes have registered, or no repairer runs to make the map; nodes seen: {names}"
 
@@ -128,13 +154,14 @@ class Directory:
 
     async def _read_all(self) -> None:
         try:
-            await self._read(MAP_KEY)
-            await self._read(NODES)
+            for prefix in self._prefixes:
+                await self._read(prefix)
         except ObjstoreError as error:
             self._lost(error)
             raise
 
     async def _read(self, prefix: str) -> int:
+        known = self.topology
         entries, revision = await self._coordinator.range(prefix)
         self._heard()
         if revision < self._seen.get(prefix, 0):
@@ -145,26 +172,42 @@ class Directory:
         else:
             for entry in entries:
                 if entry.key == MAP_KEY:
-                    self._take_map(entry.value, entry.revision)
+                    self._see_map(entry, known)
         return revision
 
-    def _take_map(self, raw: bytes, revision: int) -> None:
-        if self.topology is not None and revision == self.map_revision:
+    def _see_map(self, entry: Entry, before: Topology | None) -> None:
+        """What the coordinator shows. `before`: what was known when it was asked."""
+        if self.topology is not None and entry.revision == self.map_revision:
             return
+        found = self._readable(entry.value)
+        if found is None:
+            return
+        if before is not None and found.progress < before.map.progress:
+            log.error("the map went back from epoch %d to %d; keeping ours", before.epoch, found.newest.epoch)
+            return
+        if self.topology is not None and found.progress < self.topology.map.progress:
+            return  # somebody offered a later one meanwhile
+        self.map_revision = entry.revision
+        if entry.value != self.raw_map:
+            self._take_map(entry.value, found)
+
+    def _readable(self, raw: bytes) -> ClusterMap | None:
+        """The map in `raw`, if we may act on it."""
         try:
             found = decode_map(raw)
         except msgspec.DecodeError as error:
-            log.error("the cluster map in the coordinator cannot be read (%s); keeping the last one", error)
-            return
-        known = self.topology.map if self.topology else None
-        if known is not None and found.cluster_id != known.cluster_id:
-            log.error("the coordinator has the map of another cluster (%s); keeping ours", found.cluster_id)
-            return
-        if known is not None and found.newest.epoch < known.newest.epoch:
-            log.error("the map went back from epoch %d to %d; keeping ours", known.newest.epoch, found.newest.epoch)
-            return
+            log.error("a cluster map cannot be read (%s); keeping the last one", error)
+            return None
+        if found.recovering:
+            return None  # it says who owns nothing yet: the map before it, or none, stays until the recovery is done
+        if self.topology is not None and found.cluster_id != self.topology.map.cluster_id:
+            log.error("there is a map of another cluster (%s); keeping ours", found.cluster_id)
+            return None
+        return found
+
+    def _take_map(self, raw: bytes, found: ClusterMap) -> None:
         self.topology = Topology(found)
-        self.map_revision = revision
+        self.raw_map = raw
         self._announce()
 
     def _take_nodes(self, raw: Mapping[str, bytes]) -> None:

@@ -7,12 +7,14 @@ Invariants:
 - a revision or lease id that anybody may have seen is never given out again, restarts included: a ceiling for
   both is durable before it is passed;
 - one change at a time (`_lock`): planned, made durable, applied; so no reader sees what a crash could undo;
-- a change that began ends, whatever happens to the connection that asked for it.
+- a change that began ends, whatever happens to the connection that asked for it;
+- the cluster's identity and map outlive the store: they are in a plain file too (`mirror.py`), written first.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import json
 import logging
@@ -21,11 +23,12 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from objstore.cluster.mirror import FILE, KEPT, Kept, Mirror
 from objstore.cluster.port import CLUSTER_KEY, Entry
 from objstore.cluster.store import Change, CoordinatorStore
 from objstore.model import limits
 from objstore.model.errors import Fatal, InsufficientStorage, InvalidRequest, Overloaded, Unavailable, WireError
-from objstore.ports import KV, Buffer, Clock, Random, Transport, Write
+from objstore.ports import KV, Buffer, Clock, Disk, Random, Transport, Write
 from objstore.wire import messages as msg
 
 log = logging.getLogger(__name__)
@@ -51,12 +54,12 @@ class CoordinatorService:
     `broken` gets a result when the data could not be written: the process must then stop.
     """
 
-    def __init__(self, kv: KV, clock: Clock, store: CoordinatorStore, ceiling: int, ttl_max_s: float) -> None:
+    def __init__(self, kv: KV, clock: Clock, store: CoordinatorStore, kept: Kept, mirror: Mirror | None) -> None:
         self._kv = kv
         self._clock = clock
         self._store = store
-        self._ceiling = ceiling
-        self._ttl_max_s = ttl_max_s
+        self._kept = kept
+        self._mirror = mirror
         self._lock = asyncio.Lock()
         self._changes: set[asyncio.Task[msg.Reply]] = set()
         self._changed = asyncio.Event()  # replaced at every change
@@ -127,9 +130,8 @@ class CoordinatorService:
 
     async def _grant(self, ttl_s: float, now: float) -> msg.Reply:
         async with self._lock:
-            if ttl_s > self._ttl_max_s:
-                await self._write([(TABLE, _TTL, msgspec.msgpack.encode(ttl_s))], numbers=1)
-                self._ttl_max_s = ttl_s
+            if ttl_s > self._kept.ttl_max_s:
+                await self._write([(TABLE, _TTL, msgspec.msgpack.encode(ttl_s))], numbers=1, ttl_max_s=ttl_s)
             else:
                 await self._write([], numbers=1)
             lease = self._store.grant(ttl_s, now)
@@ -156,9 +158,9 @@ class CoordinatorService:
         self._wake()
         return msg.CoResult(True, change.revision)
 
-    async def _write(self, writes: list[Write], *, numbers: int) -> None:
+    async def _write(self, writes: list[Write], *, numbers: int, ttl_max_s: float = 0.0) -> None:
         """Make these durable, and a new ceiling if the next `numbers` revisions would pass the present one."""
-        ceiling = self._ceiling
+        ceiling = self._kept.ceiling
         if self._store.revision + numbers > ceiling:
             ceiling = self._store.revision + numbers + RESERVE
             writes = [*writes, (TABLE, _CEILING, ceiling.to_bytes(8, "big"))]
@@ -166,15 +168,28 @@ class CoordinatorService:
             return
         if self.broken.done():
             raise Unavailable(f"this coordinator has stopped serving: {self.broken.result()}")
+        kept = Kept(ceiling, max(ttl_max_s, self._kept.ttl_max_s), _kept_rows(self._kept.rows, writes))
         try:
-            await asyncio.get_running_loop().run_in_executor(None, self._kv.commit, writes)
+            await asyncio.get_running_loop().run_in_executor(None, self._store_both, kept, writes)
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise InsufficientStorage(f"the disk of the coordinator is full ({error}); free some space") from error
             fatal = Fatal(f"the coordinator cannot write its data ({error}) and stops; what it confirmed is safe")
             self.broken.set_result(fatal)
             raise Unavailable(str(fatal)) from error
-        self._ceiling = ceiling
+        self._kept = kept
+
+    def _store_both(self, kept: Kept, writes: list[Write]) -> None:
+        """Blocking. The file first: it may be ahead of the store by a change that nobody was told of, never behind."""
+        if self._mirror is not None:
+            self._mirror.save(kept)
+        try:
+            self._kv.commit(writes)
+        except OSError:
+            if self._mirror is not None:
+                with contextlib.suppress(OSError):  # the next change, or the next start, puts it right
+                    self._mirror.save(self._kept)
+            raise
 
     def _wake(self) -> None:
         self._changed.set()
@@ -234,23 +249,62 @@ def _entries(entries: list[Entry], revision: int) -> msg.CoEntries:
     )
 
 
-async def open_coordinator(kv: KV, clock: Clock, random: Random, *, name: str) -> CoordinatorService:
-    """Load the state. The very first start also makes the cluster's identity, `name` is what people call it."""
-    loop = asyncio.get_running_loop()
-    raw_ceiling = await loop.run_in_executor(None, kv.get, TABLE, _CEILING)
-    raw_ttl = await loop.run_in_executor(None, kv.get, TABLE, _TTL)
-    pairs = await loop.run_in_executor(None, kv.scan, TABLE, _ENTRY, _ENTRY_END)
-    ceiling = int.from_bytes(raw_ceiling or b"", "big")
-    ttl_max_s = msgspec.msgpack.decode(raw_ttl, type=float) if raw_ttl else 0.0
-    entries = [
-        Entry(bytes(key[1:]).decode(), bytes(value[8:]), int.from_bytes(value[:8], "big")) for key, value in pairs
-    ]
-    store = CoordinatorStore(ceiling, entries, claims_from=clock.monotonic() + ttl_max_s)
-    service = CoordinatorService(kv, clock, store, ceiling, ttl_max_s)
-    if store.get(CLUSTER_KEY) is None:
-        identity = json.dumps({"id": random.bytes(16).hex(), "name": name}).encode()
+async def open_coordinator(
+    kv: KV, clock: Clock, random: Random, *, name: str, disk: Disk | None = None, cluster_id: str = ""
+) -> CoordinatorService:
+    """Load the state. The very first start also makes the cluster's identity, `name` is what people call it.
+
+    disk: the folder of the plain file beside the store. cluster_id: for a first start, when this coordinator takes the
+    place of one that was lost with all its data."""
+    mirror = Mirror(disk) if disk is not None else None
+    kept, entries = await asyncio.get_running_loop().run_in_executor(None, _load, kv, mirror)
+    store = CoordinatorStore(kept.ceiling, entries, claims_from=clock.monotonic() + kept.ttl_max_s)
+    service = CoordinatorService(kv, clock, store, kept, mirror)
+    found = store.get(CLUSTER_KEY)
+    if found is None:
+        identity = json.dumps({"id": cluster_id or random.bytes(16).hex(), "name": name}).encode()
         await service.handle(msg.CoPut(CLUSTER_KEY, identity, expected=0), b"")
+    elif cluster_id and json.loads(found.value)["id"] != cluster_id:
+        await service.close()
+        raise Fatal(
+            f"this coordinator holds the cluster {json.loads(found.value)['id']}, but coordinator.cluster_id says "
+            f"{cluster_id}: give it an empty folder to take the place of that cluster's coordinator, or leave it away"
+        )
     return service
+
+
+def _load(kv: KV, mirror: Mirror | None) -> tuple[Kept, list[Entry]]:
+    """Blocking. What is in the store; from the file beside it where the store was lost."""
+    if kv.get(TABLE, _ENTRY + CLUSTER_KEY.encode()) is None and mirror is not None:
+        mirror.load()
+        if mirror.kept is not None and CLUSTER_KEY in mirror.kept.rows:
+            log.warning("the store of this coordinator was lost; the cluster and its map are taken from %s", FILE)
+            writes: list[Write] = [(TABLE, _ENTRY + key.encode(), row) for key, row in mirror.kept.rows.items()]
+            writes.append((TABLE, _CEILING, mirror.kept.ceiling.to_bytes(8, "big")))
+            writes.append((TABLE, _TTL, msgspec.msgpack.encode(mirror.kept.ttl_max_s)))
+            kv.commit(writes)
+    raw_ceiling, raw_ttl = kv.get(TABLE, _CEILING), kv.get(TABLE, _TTL)
+    rows = {bytes(key[1:]).decode(): bytes(row) for key, row in kv.scan(TABLE, _ENTRY, _ENTRY_END)}
+    kept = Kept(
+        int.from_bytes(raw_ceiling or b"", "big"),
+        msgspec.msgpack.decode(raw_ttl, type=float) if raw_ttl else 0.0,
+        {key: row for key, row in sorted(rows.items()) if key in KEPT},
+    )
+    if mirror is not None and CLUSTER_KEY in kept.rows:
+        mirror.save(kept)
+    return kept, [Entry(key, row[8:], int.from_bytes(row[:8], "big")) for key, row in rows.items()]
+
+
+def _kept_rows(rows: dict[str, bytes], writes: list[Write]) -> dict[str, bytes]:
+    """`rows` after these writes."""
+    after = dict(rows)
+    for _, place, row in writes:
+        key = place[1:].decode(errors="replace")
+        if place.startswith(_ENTRY) and key in KEPT:
+            after.pop(key, None)
+            if row is not None:
+                after[key] = row
+    return dict(sorted(after.items()))
 
 
 class RemoteCoordinator:

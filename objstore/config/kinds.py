@@ -19,6 +19,7 @@ _UNITS = {
 }
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_CLUSTER_ID = re.compile(r"[0-9a-f]{32}")
 _DOMAIN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*")
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
 
@@ -160,6 +161,7 @@ _NAME_RULE = "1 to 63 letters, digits, '.', '_' or '-', beginning with a letter 
 
 NAME = Kind(_NAME_RULE, _matching(_NAME))
 OPTIONAL_NAME = Kind(f"empty, or {_NAME_RULE}", _matching(_NAME, empty=True))
+CLUSTER_ID = Kind("empty, or the 32 hex digits of a cluster's id", _matching(_CLUSTER_ID, empty=True))
 DOMAIN = Kind('empty, or a domain such as "s3.example.com"', _matching(_DOMAIN, empty=True))
 ADDRESS = Kind('HOST:PORT such as "10.0.0.5:7700" or "[::1]:7700"; port 0 = any free one', _address)
 OPTIONAL_ADDRESS = Kind(f"empty, or {ADDRESS.allowed}", lambda value: _address(value) if value else "")

@@ -15,6 +15,7 @@ from objstore.config.kinds import (
     ADDRESS,
     BANDWIDTH,
     CAPACITY,
+    CLUSTER_ID,
     CLUSTER_SECRET,
     CODE,
     DOMAIN,
@@ -59,6 +60,7 @@ class CoordinatorSection:
     address: str = _key("127.0.0.1:7700", ADDRESS)
     listen: str = _key("127.0.0.1:7700", ADDRESS)
     data: Path | None = _key(None, FOLDER)
+    cluster_id: str = _key("", CLUSTER_ID)  # of the cluster whose coordinator was lost; "" = a new one
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,8 @@ class NodeSection:
     advertise: str = _key("", OPTIONAL_ADDRESS)  # "" = where it listens
     capacity: int = _key(0, CAPACITY)  # bytes; 0 = the size of the file system
     reserve: int = _key(limits.GIB, SIZE)
+    quarantine: int = _key(limits.GIB, SIZE)
+    quarantine_days: int = _key(30, count(1, 3650))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,7 @@ class RepairSection:
     down_after_s: float = _key(5.0, seconds(0.1))
     out_after_s: float = _key(600.0, seconds(0.1))
     bandwidth: int = _key(0, BANDWIDTH)  # bytes/s; 0 = no limit
+    garbage_delay_s: float = _key(60.0, seconds(0.1))
 
 
 @dataclass(frozen=True, slots=True)

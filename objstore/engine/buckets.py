@@ -5,6 +5,10 @@ looks whether it is empty, then removes it if the mark is still there. A writer 
 the bucket: no mark, then the deleter's look comes after the commit and finds the object; a mark, then the
 writer takes it away (its object proves the bucket not empty) and the deleter gives up; gone or another id,
 then the write is refused. No clock takes part. The writer's reads are shared by all writes that wait.
+
+Uploads die with their bucket, and a refused write leaves its object behind. The change that removes the bucket puts
+its id on the name's list of ended ones: that is the proof by which garbage collection takes all of it away
+(objstore/repair/endings.py), whoever has the name next.
 """
 
 from __future__ import annotations
@@ -12,6 +16,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
+
+import msgspec
 
 from objstore.engine.listing import scan_all
 from objstore.engine.peers import Peers
@@ -41,9 +47,9 @@ class Buckets:
         new = BucketState(BucketId(uuid7(now, self._random.bytes(10))), now, BUCKET_SHARDS)
 
         def change(body: bytes) -> Outcome:
-            if body:
+            if living(body) is not None:
                 raise BucketAlreadyExists(f"bucket {name!r} exists already")
-            return Outcome(b"", encode(new), encode(ListEntry(0, "", now)))
+            return _written(msgspec.structs.replace(new, ended=ended_in(body)))
 
         await self._registers.change(_key(name), change)
         self._remember(name, new)
@@ -69,15 +75,22 @@ class Buckets:
             self._cache.pop(name, None)
             raise NoSuchBucket(f"bucket {name!r} was deleted while this request ran")
 
+    async def still(self, name: str, bucket: BucketId) -> None:
+        """After a change that no deleter has to see (of an upload): the bucket must still be there."""
+        shared = self._confirmations.setdefault(name, _Shared(lambda: self._read(name)))
+        state = await shared.run()
+        if state is None or state.id != bucket:
+            self._cache.pop(name, None)
+            raise NoSuchBucket(f"bucket {name!r} was deleted while this request ran")
+
     async def _keep(self, name: str, bucket: BucketId) -> BucketState | None:
         """Take a deleter's mark away."""
 
         def change(body: bytes) -> Outcome:
-            state = decode(body, BucketState) if body else None
+            state = living(body)
             if state is None or state.id != bucket or not state.deleting:
                 return Outcome()
-            kept = BucketState(state.id, state.created_ms, state.shards)
-            return Outcome(b"", encode(kept), encode(ListEntry(0, "", kept.created_ms)))
+            return _written(msgspec.structs.replace(state, deleting=b""))
 
         await self._registers.change(_key(name), change)
         return await self._read(name)
@@ -87,11 +100,10 @@ class Buckets:
         token = self._random.bytes(8)
 
         def mark(body: bytes) -> Outcome:
-            if not body:
+            state = living(body)
+            if state is None:
                 raise NoSuchBucket(f"bucket {name!r} does not exist")
-            state = decode(body, BucketState)
-            marked = BucketState(state.id, state.created_ms, state.shards, token)
-            return Outcome(state.id, encode(marked), encode(ListEntry(0, "", state.created_ms)))
+            return _written(msgspec.structs.replace(state, deleting=token), state.id)
 
         bucket = BucketId(await self._registers.change(_key(name), mark))
         if await scan_all(self._registers, self._peers, bucket, Space.OBJECT, limit=1):
@@ -99,12 +111,12 @@ class Buckets:
             raise BucketNotEmpty(f"bucket {name!r} is not empty; delete its objects first")
 
         def remove(body: bytes) -> Outcome:
-            state = decode(body, BucketState) if body else None
+            state = living(body)
             if state is None or state.id != bucket:
                 raise NoSuchBucket(f"bucket {name!r} does not exist")
             if state.deleting != token:
                 raise BucketNotEmpty(f"bucket {name!r} is being written to; it was kept")
-            return Outcome(b"", b"", b"")
+            return Outcome(b"", encode(nobody((*state.ended, bucket))))
 
         self._cache.pop(name, None)
         await self._registers.change(_key(name), remove)
@@ -121,16 +133,45 @@ class Buckets:
         ]
 
     async def _read(self, name: str) -> BucketState | None:
-        body = body_of(await self._registers.read(_key(name)))
-        if not body:
+        state = living(body_of(await self._registers.read(_key(name))))
+        if state is None:
             self._cache.pop(name, None)
             return None
-        state = decode(body, BucketState)
         self._remember(name, state)
         return state
 
     def _remember(self, name: str, state: BucketState) -> None:
         self._cache[name] = (self._clock.monotonic() + CACHE_S, state)
+
+
+def living(body: bytes) -> BucketState | None:
+    """The bucket that has the name, from the body of the name's register."""
+    state = decode(body, BucketState) if body else None
+    return state if state is not None and state.id else None
+
+
+def ended_in(body: bytes) -> tuple[BucketId, ...]:
+    return decode(body, BucketState).ended if body else ()
+
+
+def nobody(ended: tuple[BucketId, ...]) -> BucketState:
+    """A name that no bucket has."""
+    return BucketState(BucketId(b""), 0, 0, b"", ended)
+
+
+def without_ended(body: bytes, bucket: BucketId) -> Outcome:
+    """Nothing is left of that bucket: forget that it was."""
+    if bucket not in ended_in(body):
+        return Outcome()
+    state = decode(body, BucketState)
+    left = msgspec.structs.replace(state, ended=tuple(one for one in state.ended if one != bucket))
+    if state.id:
+        return _written(left)
+    return Outcome(b"", encode(left) if left.ended else b"")
+
+
+def _written(state: BucketState, result: bytes = b"") -> Outcome:
+    return Outcome(result, encode(state), encode(ListEntry(0, "", state.created_ms)))
 
 
 def _key(name: str) -> RegisterKey:

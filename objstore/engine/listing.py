@@ -7,6 +7,7 @@ byte order and is read in pages as the merge consumes them. Common prefixes are 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Sequence
 
@@ -132,17 +133,23 @@ class _PartitionScan:
         return [(name, listing) for name, listing in settled if listing]
 
     async def _pages(self) -> tuple[tuple[tuple[NodeId, ...], ...], dict[NodeId, RegScanned]]:
-        """One page from at least a majority of the replicas, under one layout view."""
-        for _ in range(int(limits.OPERATION_TIMEOUT_S / LOST_PAUSE_S)):
+        """One page from at least a majority of the replicas, under one layout view; QuorumLost when there is none
+        within OPERATION_TIMEOUT_S, however slowly they fail to answer."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + limits.OPERATION_TIMEOUT_S
+        while True:
             view = self._peers.topology.meta_view(self._partition)
             ask = _Asking(self._peers, view.sets, self._request(view.tag))
-            pages = await ask.run()
+            pages = await ask.run(deadline)
             if pages is not None:
                 return view.sets, pages
+            if loop.time() + LOST_PAUSE_S >= deadline:
+                raise QuorumLost(f"no majority of the replicas of metadata partition {self._partition} answers a scan")
             if ask.stale:
-                await self._peers.refresh()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(deadline):
+                        await self._peers.refresh()
             await asyncio.sleep(LOST_PAUSE_S)
-        raise QuorumLost(f"no majority of the replicas of metadata partition {self._partition} answers a scan")
 
     def _request(self, tag: int) -> RegScan:
         return RegScan(self._partition, tag, self._bucket, self._space, self._next, self._end, self._page)
@@ -161,13 +168,15 @@ class _Asking:
         self.stale = False
         self._failed = False
 
-    async def run(self) -> dict[NodeId, RegScanned] | None:
-        """Pages of a majority, or None when there is none."""
+    async def run(self, deadline: float) -> dict[NodeId, RegScanned] | None:
+        """Pages of a majority, or None when there is none by then."""
+        loop = asyncio.get_running_loop()
         tasks = {asyncio.create_task(self._one(node)) for node in self._first}
         try:
-            while not self._tracker.met and tasks:
+            while not self._tracker.met and tasks and (left_s := deadline - loop.time()) > 0:
                 before = len(self._pages)
-                done, tasks = await asyncio.wait(tasks, timeout=HEDGE_S, return_when=asyncio.FIRST_COMPLETED)
+                patience_s = min(HEDGE_S, left_s)
+                done, tasks = await asyncio.wait(tasks, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     task.result()
                 if (len(self._pages) == before or self._failed) and self._rest:

@@ -1,10 +1,12 @@
 """Multipart uploads: one register per upload, one per part, and one change on the object's key to complete.
 
-Parts never contend with each other. A Complete fixes its parts in the upload's register under an *attempt*, whose id
-is the operation that commits the object; whoever finds the attempt can finish it. Before another attempt or an abort
-takes its place it is abandoned in the object's own register, so at most one attempt ever makes the object, and an
-upload that says `aborted` never made one (INV-9). Blobs of parts are collected only after the upload has ended, so a
-part that is uploaded again never takes away bytes that a concurrent Complete has chosen.
+Parts never contend with each other. A Complete lists an *attempt* in the object's own register, then fixes its parts
+in the upload's register under it; the attempt's id is the operation that commits the object, and whoever finds it can
+finish it. Before another attempt or an abort takes its place it is taken off the list, and one that is not listed
+cannot commit: so at most one attempt ever makes the object, and an upload that says `aborted` never made one (INV-9).
+Blobs of parts are collected only after the upload has ended, so a part that is uploaded again never takes away bytes
+that a concurrent Complete has chosen. Long after its end an upload is forgotten: an id that is not there any more
+means the same as one that has ended (NoSuchUpload), and comes never back.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from itertools import pairwise
 import msgspec
 
 from objstore.engine.buckets import Buckets
-from objstore.engine.keystate import abandon, beside, current, state_of
+from objstore.engine.keystate import attempt_of, beside, current, state_of, with_attempt, without_attempts
 from objstore.engine.listing import BucketScan, scan_all
 from objstore.engine.objects import Objects, after_prefix, info_of
 from objstore.engine.peers import Peers
@@ -31,6 +33,7 @@ from objstore.engine.types import (
     UploadPage,
     WriteCondition,
 )
+from objstore.engine.uploadstate import ENDED, ended_as, part_key, upload_key
 from objstore.engine.writing import BlobWriter
 from objstore.model import limits
 from objstore.model.errors import (
@@ -41,6 +44,7 @@ from objstore.model.errors import (
 )
 from objstore.model.ids import BucketId, uuid7
 from objstore.model.records import (
+    Attempt,
     ListEntry,
     ObjectVersion,
     PartState,
@@ -57,7 +61,6 @@ from objstore.model.records import (
 from objstore.ports import Buffer, Clock, Random
 from objstore.register.change import Outcome, body_of
 
-ENDED = ("completed", "aborted")
 ATTEMPTS_MAX = 16  # of one Complete among rivals
 
 
@@ -86,7 +89,8 @@ class Multipart:
         upload = uuid7(now, self._random.bytes(10))
         state = UploadState(key.encode(), now, headers)
         new = Outcome(b"", encode(state), encode(ListEntry(0, "", now)))
-        await self._registers.change(_upload_key(bucket.id, key, upload), lambda _: new)
+        await self._registers.change(upload_key(bucket.id, key.encode(), upload), lambda _: new)
+        await self._buckets.still(bucket_name, bucket.id)
         return upload.hex()
 
     async def put_part(
@@ -112,9 +116,10 @@ class Multipart:
             self._writer.discard(stored.blobs)
             raise
         now = self._clock.wall_ms()
-        part = PartState(number, size, stored.md5.hex(), now, headers, stored.blobs)
-        await self._registers.change(_part_key(bucket.id, upload, number), _replace_part(part))
+        part = PartState(number, size, stored.md5.hex(), now, headers, stored.blobs, key=key.encode())
+        await self._registers.change(part_key(bucket.id, upload, number), _replace_part(part))
         await self._open_upload(bucket.id, key, upload)  # ended meanwhile: the part does not count
+        await self._buckets.still(bucket_name, bucket.id)
         return PartInfo(number, size, part.etag, now, headers)
 
     async def list_parts(
@@ -189,7 +194,13 @@ class Multipart:
         upload = _parse_id(upload_id)
         etag = _joint_etag(parts)
         for _ in range(ATTEMPTS_MAX):
-            state = await self._upload(bucket.id, key, upload)
+            try:
+                state = await self._upload(bucket.id, key, upload)
+            except NoSuchUpload:
+                made = await self._current(bucket.id, key, upload)
+                if made is None or made.etag != etag:
+                    raise
+                return info_of(bucket_name, key, made, b"")  # it was forgotten long after it had made the object
             if state.status == "aborted":
                 break
             version = self._objects.new_version(
@@ -202,8 +213,10 @@ class Multipart:
             if state.status == "completing" and state.etag == etag:
                 try:
                     await self._objects.commit(bucket.id, key, version, b"", condition, op=state.attempt)
-                except NoSuchUpload:  # given up by somebody who has not put another in its place
-                    await self._choose(bucket.id, key, upload, state, parts, headers or {})
+                except NoSuchUpload:
+                    if await self._upload(bucket.id, key, upload) == state:
+                        # given up by somebody who has not put another in its place, or made and then replaced
+                        await self._choose(bucket.id, key, upload, state, parts, headers or {})
                     continue
                 await self._buckets.confirm(bucket_name, bucket.id)
                 await self._end(bucket.id, key, upload, state, "completed")
@@ -215,30 +228,47 @@ class Multipart:
         self, bucket_name: str, bucket: BucketId, key: str, upload: bytes, made: ObjectVersion
     ) -> ObjectInfo:
         """The version that this upload made, as it stands in the register if it is still current."""
+        return info_of(bucket_name, key, await self._current(bucket, key, upload) or made, b"")
+
+    async def _current(self, bucket: BucketId, key: str, upload: bytes) -> ObjectVersion | None:
+        """The current version, if this upload made it."""
         body = body_of(await self._registers.read(RegisterKey(bucket, Space.OBJECT, key.encode())))
         version = current(state_of(body))
-        if version is not None and version.upload_id == upload:
-            return info_of(bucket_name, key, version, b"")
-        return info_of(bucket_name, key, made, b"")
+        return version if version is not None and version.upload_id == upload else None
 
-    async def _give_up(self, bucket: BucketId, key: str, upload: bytes, state: UploadState) -> bool:
-        """Make sure that the attempt of `state`, if there is one, will never make the object (INV-9).
+    async def _give_up(
+        self, bucket: BucketId, key: str, upload: bytes, state: UploadState, instead: Attempt | None = None
+    ) -> bool:
+        """Make sure that the attempt of `state`, if there is one, will never make the object (INV-9), and list another.
 
         False: it has made it already; then the upload is completed here, whoever was about to do so."""
-        if state.status != "completing":
+        if state.status != "completing" and instead is None:
             return True
 
         def change(body: bytes) -> Outcome:
             known = state_of(body)
-            version = current(known)
-            if version is not None and version.upload_id == upload:
+            version, old = current(known), attempt_of(known, state.attempt)
+            if (version is not None and version.upload_id == upload) or (old is not None and old.made):
                 return Outcome(b"made")
-            return Outcome(b"") if state.attempt in known.abandoned else beside(abandon(known, state.attempt))
+            new = without_attempts(known, frozenset((state.attempt,)))
+            new = with_attempt(new, instead) if instead is not None else new
+            return beside(new) if new != known else Outcome()
 
         if await self._registers.change(RegisterKey(bucket, Space.OBJECT, key.encode()), change) == b"made":
-            await self._end(bucket, key, upload, state, "completed")
+            if state.status == "completing":
+                await self._end(bucket, key, upload, state, "completed")
             return False
         return True
+
+    async def _withdraw(self, bucket: BucketId, key: str, attempt: Attempt) -> None:
+        """Off the list: no upload names it."""
+
+        def change(body: bytes) -> Outcome:
+            known = state_of(body)
+            new = without_attempts(known, frozenset((attempt.id,)))
+            return beside(new) if new != known else Outcome()
+
+        await self._registers.change(RegisterKey(bucket, Space.OBJECT, key.encode()), change)
 
     async def _check_parts(self, bucket: BucketId, upload: bytes, named: Sequence[tuple[int, str]]) -> list[PartState]:
         """The parts that are named, as they are stored. Raises InvalidPart and PartTooSmall."""
@@ -269,16 +299,16 @@ class Multipart:
 
         No effect when that one has made the object, or when the upload has changed since `before`."""
         chosen = await self._check_parts(bucket, upload, named)
-        if not await self._give_up(bucket, key, upload, before):
+        attempt = Attempt(uuid7(self._clock.wall_ms(), self._random.bytes(10)), upload)
+        if not await self._give_up(bucket, key, upload, before, attempt):
             return
-        attempt = self._random.bytes(16)
 
         def change(body: bytes) -> Outcome:
             if not body:
                 raise _no_upload(upload.hex())
             state = decode(body, UploadState)
             if (state.status, state.attempt) != (before.status, before.attempt):
-                return Outcome()
+                return Outcome(b"other")
             fixed = UploadState(
                 state.key,
                 state.created_ms,
@@ -287,11 +317,12 @@ class Multipart:
                 tuple(blob for part in chosen for blob in part.blobs),
                 tuple(part.size for part in chosen),
                 _joint_etag(named),
-                attempt,
+                attempt.id,
             )
             return Outcome(b"", encode(fixed), encode(ListEntry(0, "", state.created_ms)))
 
-        await self._registers.change(_upload_key(bucket, key, upload), change)
+        if await self._registers.change(upload_key(bucket, key.encode(), upload), change) == b"other":
+            await self._withdraw(bucket, key, attempt)
 
     async def abort(self, bucket_name: str, key: str, upload_id: str) -> None:
         """NoSuchUpload when it has ended already, also when a Complete wins while this runs."""
@@ -306,6 +337,7 @@ class Multipart:
 
     async def _end(self, bucket: BucketId, key: str, upload: bytes, before: UploadState, becomes: str) -> bool:
         """End the upload if it is still as in `before`; it is not listed any more."""
+        now = self._clock.wall_ms()
 
         def change(body: bytes) -> Outcome:
             if not body:
@@ -313,13 +345,12 @@ class Multipart:
             state = decode(body, UploadState)
             if (state.status, state.attempt) != (before.status, before.attempt):
                 return Outcome(b"other")
-            blobs = state.blobs if becomes == "completed" else ()
-            return Outcome(b"done", encode(msgspec.structs.replace(state, status=becomes, blobs=blobs)))
+            return Outcome(b"done", encode(ended_as(state, becomes, now)))
 
-        return await self._registers.change(_upload_key(bucket, key, upload), change) == b"done"
+        return await self._registers.change(upload_key(bucket, key.encode(), upload), change) == b"done"
 
     async def _upload(self, bucket: BucketId, key: str, upload: bytes) -> UploadState:
-        body = body_of(await self._registers.read(_upload_key(bucket, key, upload)))
+        body = body_of(await self._registers.read(upload_key(bucket, key.encode(), upload)))
         if not body:
             raise _no_upload(upload.hex())
         return decode(body, UploadState)
@@ -370,18 +401,10 @@ def _replace_part(part: PartState) -> Callable[[bytes], Outcome]:
     def change(body: bytes) -> Outcome:
         old = decode(body, PartState) if body else None
         retired = (*old.retired, *(Retired(blob, part.modified_ms) for blob in old.blobs)) if old else ()
-        new = PartState(part.number, part.size, part.etag, part.modified_ms, part.headers, part.blobs, retired)
+        new = msgspec.structs.replace(part, retired=retired)
         return Outcome(b"", encode(new), encode(ListEntry(part.size, part.etag, part.modified_ms)))
 
     return change
-
-
-def _upload_key(bucket: BucketId, key: str, upload: bytes) -> RegisterKey:
-    return RegisterKey(bucket, Space.UPLOAD, upload_name(key.encode(), upload))
-
-
-def _part_key(bucket: BucketId, upload: bytes, number: int) -> RegisterKey:
-    return RegisterKey(bucket, Space.PART, part_name(upload, number))
 
 
 def _no_upload(upload_id: str) -> NoSuchUpload:

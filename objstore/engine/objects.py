@@ -7,7 +7,16 @@ from collections.abc import AsyncIterator, Callable
 
 from objstore.engine.buckets import Buckets
 from objstore.engine.conditions import check
-from objstore.engine.keystate import current, is_abandoned, listing_of, replace, state_of
+from objstore.engine.keystate import (
+    attempt_of,
+    body_with,
+    born_of,
+    current,
+    listing_of,
+    replace,
+    state_of,
+    with_attempt,
+)
 from objstore.engine.listing import BucketScan
 from objstore.engine.peers import Peers
 from objstore.engine.reading import BlobReader
@@ -19,6 +28,7 @@ from objstore.model.errors import BadDigest, Conflict, NoSuchKey, NoSuchUpload, 
 from objstore.model.ids import BlobId, BucketId, uuid7
 from objstore.model.manifest import BlobRef
 from objstore.model.records import (
+    Attempt,
     BucketState,
     ListEntry,
     ObjectVersion,
@@ -81,7 +91,7 @@ class Objects:
             stored = Stored(data, (), hashlib.md5(data, usedforsecurity=False).digest())
         else:
             now = self._clock.wall_ms()
-            blob = BlobId(uuid7(now, self._random.bytes(10)))
+            blob = BlobId(uuid7(self._registers.id_ms(), self._random.bytes(10)))
             label = BlobLabel(self._peers.topology.map.cluster_id, bucket.id, bucket_name, key.encode(), now, about)
             ref, md5 = await self._writer.write(reader, size, blob, label)
             stored = Stored(b"", (ref,), md5)
@@ -149,20 +159,26 @@ class Objects:
         *,
         op: bytes | None = None,
     ) -> None:
-        """Make a stored version the current one, if the condition holds. The bucket is to be confirmed after."""
+        """Make a stored version the current one, if the condition holds. The bucket is to be confirmed after.
+
+        A version of an upload needs `op`, the attempt that is to make it: NoSuchUpload if it was given up."""
+        born = None if version.upload_id else born_of(version.blobs)
 
         def change(body: bytes) -> Outcome:
             state = state_of(body)
             old = current(state)
             if old is not None and old.upload_id and (old.upload_id, old.etag) == (version.upload_id, version.etag):
                 return Outcome()  # this upload has made it already, of these parts; a late repeat is no new write
-            check(condition, old.etag if old else None)
-            if is_abandoned(state, version, op or b""):
-                raise NoSuchUpload("this upload was given up meanwhile (aborted, completed anew, or collected)")
+            check(condition, old)
+            if version.upload_id:
+                attempt = attempt_of(state, op or b"")
+                if attempt is None or attempt.made:
+                    raise NoSuchUpload("this attempt to complete the upload was given up, or replaced since it ended")
+                state = with_attempt(state, Attempt(attempt.id, attempt.upload, made=True))
             new = replace(state, version, version.modified_ms)
             return Outcome(b"", encode(new), listing_of(version), data)
 
-        await self._registers.change(_key(bucket, key), change, op=op)
+        await self._registers.change(_key(bucket, key), change, op=op, born=born)
 
     async def head(self, bucket_name: str, key: str) -> ObjectInfo:
         bucket = await self._buckets.get(bucket_name)
@@ -197,8 +213,8 @@ class Objects:
         def change(body: bytes) -> Outcome:
             state = state_of(body)
             old = current(state)
-            check(condition, old.etag if old else None)
-            return Outcome(b"\x01", encode(replace(state, None, now))) if old else Outcome(b"\x00")
+            check(condition, old)
+            return Outcome(b"\x01", body_with(replace(state, None, now))) if old else Outcome(b"\x00")
 
         return await self._registers.change(_key(bucket.id, key), change) == b"\x01"
 

@@ -7,19 +7,26 @@ Nothing here decides correctness; it only orders whom to ask first.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from objstore.cluster.directory import Directory
+from objstore.engine.calls import ask
 from objstore.model import limits
-from objstore.model.errors import DeadlineExceeded, QuorumLost, Unreachable
+from objstore.model.errors import DeadlineExceeded, ObjstoreError, QuorumLost, Unreachable
 from objstore.model.ids import NodeId
 from objstore.placement.topology import Topology
 from objstore.ports import Buffer, Clock, Transport
-from objstore.wire.messages import Reply, Request
+from objstore.wire.messages import MapFound, MapRead, Named, Reply, Request, encode_message
+
+log = logging.getLogger(__name__)
 
 SUSPECT_S = 0.5  # after a failed call a node is asked last for this long, doubled per failure in a row
 SUSPECT_MAX_S = 4.0
+REFRESH_S = 1.0  # how long is waited for a later map at a time
+REFRESH_NODES = 3  # asked at a time
 
 
 @dataclass(slots=True)
@@ -37,6 +44,9 @@ class Peers:
         self._clock = clock
         self._health: dict[NodeId, _Health] = {}
         self._addresses: dict[NodeId, str] = {}
+        self._unlisted: set[NodeId] = set()  # have no lease, and answered the last call all the same
+        self._refreshing: asyncio.Task[None] | None = None
+        self._asked = 0  # nodes, for the map
 
     @property
     def topology(self) -> Topology:
@@ -46,8 +56,46 @@ class Peers:
         return topology
 
     async def refresh(self) -> None:
-        """After a stale answer: read the map again."""
-        await self.directory.refresh()
+        """After a stale answer: read the map again, in the coordinator and at a few nodes; who asks meanwhile waits for
+        the same. Returns with a later map at once, without one when all have answered or REFRESH_S are over.
+
+        The nodes are asked because the data path needs no coordinator (P7); next time it will be other nodes."""
+        if self._refreshing is None or self._refreshing.done():
+            self._refreshing = asyncio.create_task(self._read_map(), name="refresh of the map")
+        await asyncio.shield(self._refreshing)
+
+    async def _read_map(self) -> None:
+        before = self.topology
+        nodes = self.live() or before.node_ids
+        some = [nodes[(self._asked + i) % len(nodes)] for i in range(min(REFRESH_NODES, len(nodes)))]
+        self._asked += len(some)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + REFRESH_S
+        asking = {asyncio.create_task(self._ask_coordinator()), *(asyncio.create_task(self._ask(n)) for n in some)}
+        try:
+            while asking and self.topology is before and (left_s := deadline - loop.time()) > 0:
+                done, asking = await asyncio.wait(asking, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+        finally:
+            for task in asking:
+                task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
+
+    async def _ask_coordinator(self) -> None:
+        try:
+            await self.directory.refresh()
+        except ObjstoreError as error:
+            log.info("the coordinator does not show the map: %s", error)
+
+    async def _ask(self, node: NodeId) -> None:
+        try:
+            _, raw = await ask(self, node, MapRead(), MapFound, timeout_s=limits.RPC_TIMEOUT_S)
+        except ObjstoreError as error:
+            log.info("node %s does not show the map: %s", node, error)
+            return
+        if raw:
+            self.directory.offer(bytes(raw))
 
     async def call(
         self, node: NodeId, request: Request, payload: Buffer = b"", *, timeout_s: float = limits.RPC_TIMEOUT_S
@@ -61,20 +109,24 @@ class Peers:
         if address is None:
             raise Unreachable(f"node {node} has never been seen by this process")
         try:
-            answer = await self._transport.call(address, request, payload, timeout_s=timeout_s)
+            named = Named(node, encode_message(request))  # the address may be another node's by now
+            answer = await self._transport.call(address, named, payload, timeout_s=timeout_s)
         except (Unreachable, DeadlineExceeded):
             health = self._health.setdefault(node, _Health())
             health.pause_s = min(health.pause_s * 2, SUSPECT_MAX_S)
             health.suspect_until = self._clock.monotonic() + health.pause_s
+            self._unlisted.discard(node)
             raise
         self._health.pop(node, None)
+        if lease is None:
+            self._unlisted.add(node)
         return answer
 
     def is_up(self, node: NodeId) -> bool:
-        """Has a lease and did not just fail."""
+        """Has a lease and did not just fail; or answers us, while nobody can say who has a lease."""
         lease = self.directory.nodes.get(node)
         if lease is None:
-            return False
+            return bool(self.directory.problem) and node in self._unlisted
         health = self._health.get(node)
         if health is None or self._clock.monotonic() >= health.suspect_until:
             return True

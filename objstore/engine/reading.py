@@ -1,6 +1,6 @@
 """Reading blobs: verified cells from the nodes that hold them, decoded where some are late, lost or wrong.
 
-A byte leaves this module only after the checksum of its cell was verified (P4); a cell's checksum is bound to
+A byte leaves this module only after the checksum of its cell was verified (INV-10); a cell's checksum is bound to
 its fragment and stripe, so bytes from a wrong place never verify. Data shards are read directly when they all
 answer; the first failure or a late answer asks further shards, and any k of them decode.
 """

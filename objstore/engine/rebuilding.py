@@ -103,13 +103,15 @@ class Rebuilder:
             stored += await self._store(job, header, source, job.rebuild)
         return stored
 
-    async def trim(self, job: Job, trimmed: Trimmed, still_valid: Callable[[], bool]) -> bool:
-        """Delete the extra copy, if the one at home reads well and the layout is still what the plan was made for."""
+    async def trim(self, job: Job, trimmed: Trimmed, epoch: int, still_valid: Callable[[], bool]) -> bool:
+        """Delete the extra copy, if the one at home reads well and the layout is still what the plan was made for.
+
+        epoch: of that layout; a node that was told of a newer one refuses (objstore/node/trimming.py)."""
         fragment = job.fragment(trimmed.shard).pack()
-        await self._verify(trimmed.home, fragment)
+        await self._verify(trimmed.home, fragment, epoch)
         if not still_valid():
             return False
-        request = FragDelete(job.partition, fragment)
+        request = FragDelete(job.partition, fragment, epoch)
         await ask(self._calls, trimmed.extra, request, Ok, timeout_s=WRITE_TIMEOUT_S)
         return True
 
@@ -161,8 +163,8 @@ class Rebuilder:
             await self._verify(writer.target, writer.fragment.pack())
         return [Stored(writer.fragment.pack(), writer.target, writer.length) for writer in writers]
 
-    async def _verify(self, node: NodeId, fragment: bytes) -> None:
-        await ask(self._calls, node, FragVerify(fragment), Ok, timeout_s=VERIFY_TIMEOUT_S)
+    async def _verify(self, node: NodeId, fragment: bytes, epoch: int = 0) -> None:
+        await ask(self._calls, node, FragVerify(fragment, epoch), Ok, timeout_s=VERIFY_TIMEOUT_S)
 
     async def _accuse(self, node: NodeId, fragment: FragmentId) -> None:
         """Bytes from there do not verify: let the node look itself. If it is the disk, the fragment is quarantined."""

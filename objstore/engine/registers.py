@@ -7,6 +7,7 @@ that is known to be chosen, or with Unavailable. A lost race is retried, never r
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TypeAlias
@@ -14,7 +15,7 @@ from typing import TypeAlias
 from objstore.engine.peers import Peers
 from objstore.model import limits
 from objstore.model.clock import Ballot, BallotClock
-from objstore.model.errors import InsufficientStorage, ObjstoreError, QuorumLost
+from objstore.model.errors import GivenUp, InsufficientStorage, ObjstoreError, QuorumLost
 from objstore.model.records import RegisterKey, Value
 from objstore.ports import Clock, Random
 from objstore.register.change import Change, Decision, apply
@@ -25,9 +26,18 @@ HEDGE_S = 0.05  # a read asks the rest of the replicas when a majority takes lon
 BACKOFF_S = 0.004  # mean first pause after a lost race, doubled per loss
 BACKOFF_MAX_S = 0.25
 LOST_PAUSE_S = 0.1  # before another look for a majority
+TURN_S = 1.0  # how long a write waits for those of this process that came before it; then it races with them
 
 Decide: TypeAlias = Callable[[Value, Ballot, int | None], Decision]
 """(highest value, this round's ballot, ballot time of the operation's first accept) -> Decision"""
+
+
+class _Turn:
+    __slots__ = ("lock", "users")
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.users = 0  # who has it, and who waits
 
 
 class Registers:
@@ -36,6 +46,8 @@ class Registers:
         self._clock = clock
         self._random = random
         self._ballots = BallotClock(int.from_bytes(random.bytes(8), "big") | 1)
+        self._ids_ms = 0
+        self._turns: dict[RegisterKey, _Turn] = {}  # of keys that are being written here
         self._calls: set[asyncio.Task[None]] = set()  # stragglers finish by themselves
 
     async def read(self, key: RegisterKey, *, with_data: bool = False) -> Value:
@@ -59,23 +71,53 @@ class Registers:
             attempt += 1
             await self._pause(outcome, attempt, deadline, key)
 
-    async def change(self, key: RegisterKey, change: Change, *, op: bytes | None = None) -> bytes:
+    async def change(
+        self, key: RegisterKey, change: Change, *, op: bytes | None = None, born: int | None = None, above: int = 0
+    ) -> bytes:
         """Apply `change` exactly once; returns its result. `op`: 16 bytes, the same for all retries.
+
+        born: when the oldest id was made that the change names (ballot time); GivenUp if garbage collection has
+        given such ids up here. above: ballots will be above this time.
 
         Raises what `change` raised (at a chosen value), InsufficientStorage when the replicas are full, or
         QuorumLost: then it may or may not have happened.
         """
         op = op or self._random.bytes(16)
+        self._ballots.observe(Ballot(max(above, born or 0), 0))
         done = await self._write(
             key,
-            lambda value, ballot, first_accept: apply(value, change, op, ballot, first_accept),
+            lambda value, ballot, first_accept: apply(value, change, op, ballot, first_accept, born),
             self._clock.monotonic() + limits.OPERATION_TIMEOUT_S,
         )
+        if isinstance(done.error, GivenUp):
+            self._ids_ms = max(self._ids_ms, (done.error.floor >> 16) + 1)
         if done.error is not None:
             raise done.error
         return done.result
 
+    def id_ms(self) -> int:
+        """The time to make an id of, for what a change will name: by the clock, unless it is known to lag."""
+        return max(self._clock.wall_ms(), self._ids_ms)
+
     async def _write(self, key: RegisterKey, decide: Decide, deadline: float) -> Done:
+        """One write of a key at a time, so that the many of one gateway do not outbid each other. No more than a
+        courtesy: what holds between gateways, the ballots, holds here too."""
+        turn = self._turns.setdefault(key, _Turn())
+        turn.users += 1
+        mine = False
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TURN_S):
+                    mine = await turn.lock.acquire()
+            return await self._race(key, decide, deadline)
+        finally:
+            if mine:
+                turn.lock.release()
+            turn.users -= 1
+            if not turn.users:
+                del self._turns[key]
+
+    async def _race(self, key: RegisterKey, decide: Decide, deadline: float) -> Done:
         first_accept: int | None = None
         attempt = 0
         while True:
@@ -94,6 +136,26 @@ class Registers:
                 )
             attempt += 1
             await self._pause(outcome, attempt, deadline, key)
+            if outcome is Retry.CONTENDED and first_accept is None:
+                told = await self._told_by_a_read(key, partial(_swap, decide, ballot, None), deadline)
+                if told is not None:
+                    return told
+
+    async def _told_by_a_read(
+        self, key: RegisterKey, decide: Callable[[Value], Decision], deadline: float
+    ) -> Done | None:
+        """Of an operation that has sent no accept: its end, if it changes nothing at the value that is chosen now.
+
+        Many who race to create one key need no ballot to learn that one of them has."""
+        target = self._target(key)
+        up = [self._peers.is_up(node) for node in members(target.sets)]
+        outcome = await self._run(ReadRound(target, with_data=False, preferred=up), deadline)
+        if not isinstance(outcome, Done):
+            return None
+        decision = decide(outcome.value)
+        if decision.value is not None or decision.unknown:
+            return None
+        return Done(outcome.value, decision.result, decision.error)
 
     def _target(self, key: RegisterKey) -> Target:
         topology = self._peers.topology
@@ -105,8 +167,10 @@ class Registers:
         """Wait before another attempt, or raise when the deadline is too near."""
         pause = LOST_PAUSE_S
         if why is Retry.STALE:
-            await self._peers.refresh()
-            pause = BACKOFF_S
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, deadline - self._clock.monotonic())):
+                    await self._peers.refresh()
+            pause = min(BACKOFF_S * 2**attempt, LOST_PAUSE_S)  # there may be no later map to be had for a while
         elif why is Retry.CONTENDED:
             pause = min(BACKOFF_S * 2**attempt, BACKOFF_MAX_S) * self._random.uniform(0.0, 2.0)
         if self._clock.monotonic() + pause >= deadline:

@@ -15,10 +15,13 @@ class WriteCondition:
 
     if_match: "*" (must exist) or one or more ETags without quotes, separated by ",".
     if_none_match: "*" (must not exist) or ETags that must not be the current one.
+    if_size, if_modified_s: of the current object, if there is one; the time in whole seconds, as S3 shows it.
     """
 
     if_match: str | None = None
     if_none_match: str | None = None
+    if_size: int | None = None
+    if_modified_s: int | None = None
 
 
 ALWAYS = WriteCondition()

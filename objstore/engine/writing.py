@@ -24,16 +24,21 @@ from objstore.model.errors import IncompleteBody, InsufficientStorage, ObjstoreE
 from objstore.model.ids import BlobId, NodeId
 from objstore.model.manifest import BlobRef, FragmentId
 from objstore.ports import Buffer
-from objstore.wire.messages import FragAbort, FragCommit, FragDelete, FragOpen, FragOpened, FragPut, FragWrite
+from objstore.wire.messages import FragAbort, FragCommit, FragDelete, FragOpen, FragOpened, FragPut, FragWrite, Ping
 
 ONE_SHOT_BYTES_MAX = limits.MIB  # up to here an envelope is kept and sent whole, so that a handoff needs no rebuild
 INLINE_WORK_BYTES_MAX = 64 * limits.KIB  # below this a thread costs more than the hashing and coding itself
 CELLS_QUEUED = 2  # per shard: bounds a request's memory to a few stripes
-PUT_TIMEOUT_S = 4.0
+PUT_TIMEOUT_S = 3.0
 OPEN_TIMEOUT_S = 2.0
+OPENING_S = 3.0  # for one stream to find a node that takes it
 COMMIT_TIMEOUT_S = 10.0
 SECOND_CHANCE_S = 2.0  # how long a write looks for a node for a shard that found none, while members have leases
 SECOND_CHANCE_PAUSE_S = 0.1
+PROBE_S = 1.0  # a node that just failed shows first that it answers
+
+# Without enough nodes the error comes in time (P2); with m that hang there is time for those that stand in.
+assert max(OPENING_S, PUT_TIMEOUT_S) + SECOND_CHANCE_S <= limits.OPERATION_TIMEOUT_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,9 +189,13 @@ class SegmentWriter:
             self._sinks.append(kind(self._peers, self._placer, self.partition, fragment, header))
 
     async def add(self, stripe: int, data: bytearray, digest: Callable[[Buffer], object]) -> None:
-        """Hash, encode and queue one stripe. Returns while it is under way, once the one before is queued."""
+        """Hash, encode and queue one stripe. Returns while it is under way, once the one before is queued.
+
+        QuorumLost when so few nodes are left that what they lack could not even be rebuilt."""
         if self._stripe is not None:
             await self._stripe
+        if (left := sum(not sink.gave_up for sink in self._sinks)) < self._ref.k:
+            raise self._too_few(left)
         self._stripe = asyncio.create_task(self._process(stripe, data, digest))
 
     async def _process(self, stripe: int, data: bytearray, digest: Callable[[Buffer], object]) -> None:
@@ -214,42 +223,82 @@ class SegmentWriter:
         ]
 
     async def finish(self) -> list[int]:
-        """Make every shard durable; returns those that could not be. Raises when fewer than k+1 are."""
+        """Make every shard durable; returns those that could not be. Raises when fewer than k+1 are, and in time."""
         if self._stripe is not None:
             await self._stripe
-        results = await asyncio.gather(*(sink.finish() for sink in self._sinks))
+        loop = asyncio.get_running_loop()
+        streams = any(isinstance(sink, _Stream) for sink in self._sinks)  # those have taken their time already
+        deadline = loop.time() + (SECOND_CHANCE_S if streams else limits.OPERATION_TIMEOUT_S)
+        results = await self._finish_sinks(deadline)
         absent = [shard for shard, done in enumerate(results) if not done]
         if absent:
-            await self._second_chances(absent)
-        durable = len(self._sinks) - len(absent)
-        if durable < self._ref.k + 1:
-            for sink in self._sinks:
-                if isinstance(sink.error, InsufficientStorage):
-                    raise sink.error
-            raise QuorumLost(
-                f"{durable} of {len(self._sinks)} shards could be stored, {self._ref.k + 1} are needed; "
-                f"last reason: {next((sink.error for sink in self._sinks if sink.error), 'no node is left')}"
-            )
+            await self._second_chances(absent, deadline)
+        if self._is_short(absent):
+            raise self._too_few(len(self._sinks) - len(absent))
+        used = [sink.node for shard, sink in enumerate(self._sinks) if shard not in absent]
+        assert len(set(used)) == len(used) > self._ref.k, "INV-5: too few distinct nodes"
         return absent
 
-    async def _second_chances(self, absent: list[int]) -> None:
+    async def _finish_sinks(self, deadline: float) -> list[bool]:
+        """Whether each shard is durable. From the deadline on nobody waits for stand-ins if they cannot save it."""
+        tasks = [asyncio.create_task(sink.finish()) for sink in self._sinks]
+        try:
+            await asyncio.wait(tasks, timeout=deadline - asyncio.get_running_loop().time())
+            lost = [
+                shard
+                for shard, (sink, task) in enumerate(zip(self._sinks, tasks, strict=True))
+                if (not task.result() if task.done() else sink.error is not None)
+            ]
+            if not self._is_short(lost):
+                await asyncio.wait(tasks)
+            return [task.done() and task.result() for task in tasks]
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _is_short(self, absent: list[int]) -> bool:
+        """Without these shards there would be too few to acknowledge."""
+        return len(self._sinks) - len(absent) < self._ref.k + 1
+
+    def _too_few(self, durable: int) -> ObjstoreError:
+        for sink in self._sinks:
+            if isinstance(sink.error, InsufficientStorage):
+                return sink.error
+        return QuorumLost(
+            f"{durable} of {len(self._sinks)} shards could be stored, {self._ref.k + 1} are needed; "
+            f"last reason: {next((sink.error for sink in self._sinks if sink.error), 'no node is left')}"
+        )
+
+    async def _second_chances(self, absent: list[int], deadline: float) -> None:
         """Place shards that found no node, on any member that has a lease and holds none of this segment yet.
 
         A node that is back after a failure is not known to be at once; an acknowledged write must not lack a shard
-        for that (P1). Takes what it places out of `absent`; ends when no member is left to try, or in time."""
+        for that (P1). Takes what it places out of `absent`; ends when no member is left to try, or in time: at the
+        deadline while there are too few shards, else once this has been tried for SECOND_CHANCE_S."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + SECOND_CHANCE_S
-        while free := self._free(absent):
+        patience = loop.time() + SECOND_CHANCE_S
+
+        def left_s() -> float:
+            return (min(deadline, patience) if self._is_short(absent) else patience) - loop.time()
+
+        while (free := self._free(absent)) and left_s() > 0:
+            free = await self._answering(free, min(PROBE_S, left_s()))
             owners = self._peers.topology.data_owners(self.partition)
             for shard in tuple(absent):
                 free.sort(key=owners[shard].__ne__)  # its own node first; the order of the rest stays
-                while free and shard in absent:
+                while free and shard in absent and left_s() > 0:
                     if await self._place(shard, free.pop(0), absent):
                         absent.remove(shard)
-            full = all(isinstance(self._sinks[shard].error, InsufficientStorage) for shard in absent)
-            if full or loop.time() >= deadline:
+            if all(isinstance(self._sinks[shard].error, InsufficientStorage) for shard in absent):
                 return
             await asyncio.sleep(SECOND_CHANCE_PAUSE_S)
+
+    async def _answering(self, nodes: list[NodeId], timeout_s: float) -> list[NodeId]:
+        """Those that answer now: making a shard anew on one that hangs would take far too long."""
+        calls = (self._peers.call(node, Ping(), timeout_s=timeout_s) for node in nodes)
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        return [node for node, answer in zip(nodes, answers, strict=True) if not isinstance(answer, BaseException)]
 
     def _free(self, absent: list[int]) -> list[NodeId]:
         """Members with a lease that hold no shard of this segment, in handoff order."""
@@ -297,6 +346,7 @@ class _Sink:
         self._length = envelope_length(header)
         self.node: NodeId | None = placer.first(fragment.shard)
         self.error: ObjstoreError | None = None
+        self.gave_up = False  # it will not take another cell
 
     async def put(self, cell: bytes) -> None:
         raise NotImplementedError
@@ -365,7 +415,8 @@ class _Stream(_Sink):
         except ObjstoreError as error:
             self.error = error
         else:
-            return self.node is not None
+            return True
+        self.gave_up = True
         while not self._ended:
             await self._next()  # given up: let the writer go on without this shard
         return False
@@ -376,28 +427,34 @@ class _Stream(_Sink):
         return cell
 
     async def _send_all(self) -> None:
-        while self.node is not None and self._stream is None:
+        await self._open_somewhere()
+        assert self.node is not None and self._stream is not None
+        offset = len(self._header)
+        while (cell := await self._next()) is not None:
+            await self._peers.call(self.node, FragWrite(self._stream, offset), cell, timeout_s=PUT_TIMEOUT_S)
+            offset += len(cell)
+        assert offset == self._length
+        await self._peers.call(self.node, FragCommit(self._stream), timeout_s=COMMIT_TIMEOUT_S)
+        self._stream = None
+
+    async def _open_somewhere(self) -> None:
+        """On the shard's own node or on a stand-in; raises why it could not be."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + OPENING_S
+        while self.node is not None and (left_s := until - loop.time()) > 0:
             try:
-                self._stream = await self._open(self.node)
+                self._stream = await self._open(self.node, min(OPEN_TIMEOUT_S, left_s))
+                return
             except ObjstoreError as error:
                 self.error = error
                 self.node = self._placer.after_failure(self.node)
-        offset = len(self._header)
-        while (cell := await self._next()) is not None:
-            if self.node is None or self._stream is None:
-                continue
-            await self._peers.call(self.node, FragWrite(self._stream, offset), cell, timeout_s=PUT_TIMEOUT_S)
-            offset += len(cell)
-        if self.node is not None and self._stream is not None:
-            assert offset == self._length
-            await self._peers.call(self.node, FragCommit(self._stream), timeout_s=COMMIT_TIMEOUT_S)
-            self._stream = None
+        raise self.error or QuorumLost("no node is left for this shard")
 
-    async def _open(self, node: NodeId) -> int:
+    async def _open(self, node: NodeId, timeout_s: float) -> int:
         request = FragOpen(self._partition, self._fragment.pack(), self._length)
-        reply, _ = await self._peers.call(node, request, timeout_s=OPEN_TIMEOUT_S)
+        reply, _ = await self._peers.call(node, request, timeout_s=timeout_s)
         assert isinstance(reply, FragOpened), reply
-        await self._peers.call(node, FragWrite(reply.stream, 0), self._header, timeout_s=PUT_TIMEOUT_S)
+        await self._peers.call(node, FragWrite(reply.stream, 0), self._header, timeout_s=timeout_s)
         return reply.stream
 
     async def close(self) -> None:

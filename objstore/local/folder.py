@@ -22,6 +22,7 @@ from pathlib import Path
 
 import msgspec
 
+from objstore.adapters.disk import make_folder, sync_folder
 from objstore.model.errors import ConfigError, Unavailable
 
 POINTER_VARIABLE = "OBJSTORE_DATA"
@@ -84,9 +85,8 @@ class Folder:
 
     def create(self) -> None:
         try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for path in (self.commands, self.logs, self.path / "data"):
-                path.mkdir(mode=0o700, exist_ok=True)
+            for path in (self.path, self.commands, self.logs, self.path / "data"):
+                make_folder(str(path), 0o700)
         except OSError as error:
             raise ConfigError(
                 f"cannot use {self.path} as the data folder ({error.strerror}: {error.filename}); "
@@ -159,6 +159,8 @@ def write_private(path: Path, data: bytes, *, durable: bool = True) -> None:
             if durable:
                 os.fsync(file.fileno())
         temporary.replace(path)
+        if durable:
+            sync_folder(str(path.parent))
     except OSError:
         temporary.unlink(missing_ok=True)
         raise

@@ -7,6 +7,7 @@ stray processes) never stands in the way. Loopback only: nothing here is meant f
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -111,7 +112,8 @@ def launch(folder: Folder, options: Options, *, kind: str, report: Report, start
 def _start(cluster: Cluster, shape: Shape, options: Options) -> None:
     supervisor, state = cluster.supervisor, cluster.state
     supervisor.share(options.environment)
-    supervisor.start_all([Member("c1", "coordinator")])
+    known = _known_cluster(cluster.folder, shape)
+    supervisor.start_all([Member("c1", "coordinator", environment=known)])
     state.coordinator = next(m.address for m in state.members if m.role == "coordinator")
     supervisor.share({
         "OBJSTORE_COORDINATOR__ADDRESS": state.coordinator,
@@ -140,6 +142,15 @@ def _start(cluster: Cluster, shape: Shape, options: Options) -> None:
     cluster.folder.write_shape(state.shape)
     state.phase = "ready"
     cluster.folder.write_state(state)
+
+
+def _known_cluster(folder: Folder, shape: Shape) -> dict[str, str]:
+    """Which cluster the nodes belong to: for a coordinator whose own folder was lost."""
+    for i in range(1, shape.nodes + 1):
+        with contextlib.suppress(OSError, msgspec.MsgspecError):
+            found = msgspec.json.decode((folder.data_of(f"n{i}") / "identity.json").read_bytes(), type=_Identity)
+            return {"OBJSTORE_COORDINATOR__CLUSTER_ID": found.cluster_id}
+    return {}
 
 
 def settle_shape(folder: Folder, options: Options) -> Shape:
@@ -194,6 +205,12 @@ class _Gateway(msgspec.Struct):
 
 class _Cluster(msgspec.Struct):
     secret: str
+
+
+class _Identity(msgspec.Struct):
+    """The part of a node's identity.json that is needed here."""
+
+    cluster_id: str
 
 
 class _Config(msgspec.Struct):

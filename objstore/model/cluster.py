@@ -84,6 +84,7 @@ class ClusterMap(msgspec.Struct, frozen=True):
     current: View
     next: View | None = None  # epoch == current.epoch + 1
     synced: bytes = b""  # one bit per partition of `next`: metadata installed on a majority of the new owners
+    recovering: int = 0  # the epoch that a recovery of lost metadata has taken; until it holds nobody else acts on this
 
     @property
     def partitions(self) -> int:
@@ -95,6 +96,11 @@ class ClusterMap(msgspec.Struct, frozen=True):
     @property
     def newest(self) -> View:
         return self.next or self.current
+
+    @property
+    def progress(self) -> tuple[int, int, int]:
+        """Rises with every change of who owns what: of two maps of a cluster the one with the higher is the later."""
+        return self.newest.epoch, self.current.epoch, int.from_bytes(self.synced, "big").bit_count()
 
 
 class NodeLease(msgspec.Struct, frozen=True):
@@ -110,6 +116,13 @@ class NodeLease(msgspec.Struct, frozen=True):
     started_ms: int
     version: str
     pid: int = 0
+    lost: bool = False  # it holds journals of former lives, for recovery (objstore/node/lost.py)
+    written: bool = False  # it holds registers, fragments or fences
+
+    @property
+    def has_former_life(self) -> bool:
+        """It was a member of a cluster map. Where there is none, that one was lost: no first map is made of it."""
+        return self.lost or self.written or self.used_bytes > 0
 
 
 class GatewayLease(msgspec.Struct, frozen=True):

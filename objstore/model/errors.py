@@ -9,6 +9,7 @@ ObjstoreError
 │   ├── NoSuchBucket · NoSuchKey · NoSuchUpload
 ├── Conflict              true now, may be false later: a decision of the state itself
 │   ├── PreconditionFailed · BucketAlreadyExists · BucketNotEmpty
+│   ├── GivenUp           the write took so long that its bytes were given up meanwhile; send it again
 │   └── InvalidPart · InvalidPartOrder · PartTooSmall
 ├── Unavailable           try again later; nothing is known to be wrong with the request
 │   ├── Unreachable       no connection, or it broke before the answer (outcome unknown)
@@ -79,6 +80,14 @@ class BucketAlreadyExists(Conflict):
 
 class BucketNotEmpty(Conflict):
     pass
+
+
+class GivenUp(Conflict):
+    """`floor`: the ballot time up to which ids were given up; one made after it will do."""
+
+    def __init__(self, text: str, floor: int = 0) -> None:
+        super().__init__(text)
+        self.floor = floor
 
 
 class InvalidPart(Conflict):

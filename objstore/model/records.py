@@ -81,6 +81,7 @@ class Register(msgspec.Struct, frozen=True, array_like=True):
     body: bytes
     ops: tuple[OpRecord, ...] = ()
     ops_floor: int = 0  # highest ballot time among operations no longer in `ops`
+    ids_floor: int = 0  # (ballot time) operations with ids born up to here are refused: what they name was given up
 
 
 class ObjectVersion(msgspec.Struct, frozen=True, array_like=True):
@@ -101,25 +102,38 @@ class Retired(msgspec.Struct, frozen=True, array_like=True):
     at_ms: int
 
 
+class Attempt(msgspec.Struct, frozen=True, array_like=True):
+    """A completion of a multipart upload that may make the object of this key, or has made it."""
+
+    id: bytes  # UUIDv7, also the id of the operation that commits it
+    upload: bytes
+    made: bool = False
+
+
 class KeyState(msgspec.Struct, frozen=True, array_like=True):
-    """An object key: versions newest first (one, until versioning), and what may be collected."""
+    """An object key: versions newest first (one, until versioning), and what may be collected.
+
+    What `attempts` are for is said in engine/keystate.py."""
 
     versions: tuple[ObjectVersion, ...] = ()
     retired: tuple[Retired, ...] = ()
-    abandoned: tuple[BlobId, ...] = ()  # ids that must never be committed here (again); see engine/keystate.py
+    attempts: tuple[Attempt, ...] = ()  # completions of uploads that are not settled yet
 
 
 class BucketState(msgspec.Struct, frozen=True, array_like=True):
-    id: BucketId
+    """A bucket name: the bucket that has it now, and those that had it."""
+
+    id: BucketId  # b"": none has it now
     created_ms: int
     shards: int
     deleting: bytes = b""  # token of a DeleteBucket that is looking whether it is empty; see engine/buckets.py
+    ended: tuple[BucketId, ...] = ()  # deleted buckets of this name that still have something to be collected
 
 
 class UploadState(msgspec.Struct, frozen=True, array_like=True):
     """open -> completing (an attempt has fixed its parts) -> completed; or aborted, from either.
 
-    completing -> completing with another attempt and other parts, once the attempt before is abandoned."""
+    completing -> completing with another attempt and other parts, once the attempt before is given up."""
 
     key: bytes
     created_ms: int
@@ -128,7 +142,8 @@ class UploadState(msgspec.Struct, frozen=True, array_like=True):
     blobs: tuple[BlobRef, ...] = ()  # the chosen parts, once completing
     parts: tuple[int, ...] = ()
     etag: str = ""
-    attempt: bytes = b""  # 16 bytes: the operation id under which the object is committed
+    attempt: bytes = b""  # UUIDv7: the operation id under which the object is committed
+    ended_ms: int = 0
 
 
 class PartState(msgspec.Struct, frozen=True, array_like=True):
@@ -139,6 +154,7 @@ class PartState(msgspec.Struct, frozen=True, array_like=True):
     headers: dict[str, str]  # checksums
     blobs: tuple[BlobRef, ...]
     retired: tuple[Retired, ...] = ()  # collected only once the upload has ended
+    key: bytes = b""  # of the object: the register of the upload is found by it
 
 
 class ListEntry(msgspec.Struct, frozen=True, array_like=True):

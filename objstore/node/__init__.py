@@ -6,5 +6,7 @@ registers      the acceptor side of the key registers; register_rows, register_p
 fragments      put, read, verify, delete; streams: the same in pieces; stored: checking where it lies
 index          rows that say where a fragment is; claims: changes of one fragment follow each other
 volumes        append-only files and their space; space: who may still use it; budget: bytes at work at once
-commit         group commit: one sync per volume and one key-value commit per batch
+commit         group commit: one sync per volume, one of the journal and one key-value commit per batch
+journal        every accepted value in plain files too; journal_format: their bytes; compaction: old files go
+lost           the journals of former lives of a node that lost its index, for recovery
 """

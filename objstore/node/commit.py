@@ -1,13 +1,13 @@
-"""Group commit: one sync per volume and one key-value commit for all that waits.
+"""Group commit: one sync per volume, one of the record journal, and one key-value commit for all that waits.
 
 Whoever has changes queues them and waits; a single background task takes everything queued, makes the volumes
-durable, then commits all rows at once, while newcomers queue behind it. Order is the order of `submit`, so a
-later entry may build on an earlier one that is not durable yet.
+durable, then the journal, then commits all rows at once, while newcomers queue behind it. Order is the order of
+`submit`, in the journal too, so a later entry may build on an earlier one that is not durable yet.
 
 Failure rules
 - A full volume fails the entries that wrote to it, and only them.
-- A full index fails the whole batch *and everything queued behind it*: those may have been decided on rows that
-  now never come. Nothing of them is stored.
+- A full index or journal fails the whole batch *and everything queued behind it*: those may have been decided on
+  rows that now never come. Nothing of them is stored; what the journal has of them is cut off before anyone hears.
 - Any other error of the disk is final (an fsync that failed once says nothing about the pages it dropped): every
   entry fails, all later ones are refused, and `on_fatal` is told so that the process ends.
 
@@ -23,10 +23,12 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from objstore.model.errors import Fatal, InsufficientStorage, ObjstoreError, Overloaded, Unavailable
+from objstore.node.journal import Batch, Journal
 from objstore.node.volumes import Volumes
-from objstore.ports import KV, Write
+from objstore.ports import KV, DamagedKV, Write
 
 logger = logging.getLogger(__name__)
 
@@ -38,12 +40,36 @@ QUEUE_BYTES_MAX = 64 * 1024 * 1024
 SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # of the process or the machine: they pass
 
 Settled = Callable[[ObjstoreError | None], None]
-Plan = Callable[[], Sequence[Write]]
+
+
+class IndexLost(Fatal):
+    """The index is damaged, so this acceptor may have forgotten a promise: it must never speak again. `why`: what was
+    found."""
+
+    why: str
+
+    @classmethod
+    def by(cls, damage: DamagedKV) -> IndexLost:
+        lost = cls(
+            f"The index of this node is damaged: {damage.strerror}. The node stops; started again it sets the index "
+            "aside, indexes its volumes anew and takes its old place under a new id. Check the disk and the memory."
+        )
+        lost.why = str(damage.strerror)
+        return lost
+
+
+class Planned(NamedTuple):
+    writes: Sequence[Write]
+    records: Sequence[bytes] = ()
+
+
+Plan = Callable[[], Planned]
 
 
 @dataclass(slots=True, eq=False)
 class _Entry:
     writes: Sequence[Write]
+    records: Sequence[bytes]
     volumes: Sequence[int]
     plan: Plan | None
     settled: Settled | None
@@ -52,9 +78,10 @@ class _Entry:
 
 
 class GroupCommit:
-    def __init__(self, kv: KV, volumes: Volumes, on_fatal: Callable[[Fatal], None]) -> None:
+    def __init__(self, kv: KV, volumes: Volumes, journal: Journal, on_fatal: Callable[[Fatal], None]) -> None:
         self._kv = kv
         self._volumes = volumes
+        self._journal = journal
         self._on_fatal = on_fatal
         self._queue: deque[_Entry] = deque()
         self._queued_bytes = 0
@@ -67,22 +94,24 @@ class GroupCommit:
         self,
         writes: Sequence[Write] = (),
         *,
+        records: Sequence[bytes] = (),
         volumes: Sequence[int] = (),
         plan: Plan | None = None,
         settled: Settled | None = None,
     ) -> asyncio.Future[None]:
         """Queue, and get a future for "durable". Raises when nothing was queued (`settled` is then not called).
 
-        No writes: done as soon as everything submitted before is. `plan` makes the writes when its turn comes,
-        in an executor, alone in its batch, with all earlier entries committed.
+        No writes: done as soon as everything submitted before is. `records` tell in the journal what `writes` do to
+        registers. `plan` makes both when its turn comes, in an executor, alone in its batch, with all earlier entries
+        committed.
         """
         if self.fatal is not None:
             raise self.refusal()
-        weight = sum(len(key) + len(value or b"") for _, key, value in writes)
+        weight = sum(len(key) + len(value or b"") for _, key, value in writes) + sum(map(len, records))
         if len(self._queue) >= QUEUE_ENTRIES_MAX or self._queued_bytes + weight > QUEUE_BYTES_MAX:
             raise Overloaded("The commit queue of this node is full because its disk is slower than its work; retry.")
         loop = asyncio.get_running_loop()
-        entry = _Entry(writes, volumes, plan, settled, loop.create_future(), weight)
+        entry = _Entry(writes, records, volumes, plan, settled, loop.create_future(), weight)
         entry.done.add_done_callback(_seen)
         self._queue.append(entry)
         self._queued_bytes += weight
@@ -92,6 +121,9 @@ class GroupCommit:
 
     def failed(self, error: OSError) -> ObjstoreError:
         """What to answer after an OSError of a write; ends the node unless the disk is not to blame, or merely full."""
+        if isinstance(error, DamagedKV):
+            self._fail_for_good(IndexLost.by(error))
+            return self.refusal()
         if error.errno in SHORTAGES:
             return shortage(error)
         if error.errno == errno.ENOSPC:
@@ -138,17 +170,22 @@ class GroupCommit:
         try:
             numbers = sorted({number for entry in self._batch for number in entry.volumes})
             syncers = {number: self._volumes.syncer(number) for number in numbers}
-            full = await loop.run_in_executor(None, self._store, list(self._batch), syncers)
+            full, appended = await loop.run_in_executor(None, self._store, list(self._batch), syncers)
         except OSError as error:
             self._fail_all(self.failed(error))
             return
+        if appended is not None:
+            self._journal.keep(appended)
         while self._batch:
             entry = self._batch.popleft()
             lost = next((full[number] for number in entry.volumes if number in full), None)
             _settle(entry, None if lost is None else self.failed(lost))
 
-    def _store(self, batch: list[_Entry], syncers: dict[int, Callable[[], None]]) -> dict[int, OSError]:
-        """Blocking. Returns the volumes that were full; their entries are not in the commit."""
+    def _store(
+        self, batch: list[_Entry], syncers: dict[int, Callable[[], None]]
+    ) -> tuple[dict[int, OSError], Batch | None]:
+        """Blocking. Returns the volumes that were full, whose entries are not in the commit, and the end of the
+        journal."""
         full: dict[int, OSError] = {}
         for number, sync in syncers.items():
             try:
@@ -158,12 +195,25 @@ class GroupCommit:
                     raise
                 full[number] = error
         writes: list[Write] = []
+        records: list[bytes] = []
         for entry in batch:
             if not any(number in full for number in entry.volumes):
-                writes.extend(entry.plan() if entry.plan else entry.writes)
-        if writes:
-            self._kv.commit(writes)
-        return full
+                change = entry.plan() if entry.plan else entry
+                writes.extend(change.writes)
+                records.extend(change.records)
+        if not records:
+            if writes:
+                self._kv.commit(writes)
+            return full, None
+        appended = self._journal.prepare(records)
+        try:
+            self._journal.append(appended)
+            self._kv.commit([*writes, appended.row])
+        except OSError as error:
+            if error.errno == errno.ENOSPC or error.errno in SHORTAGES:
+                self._journal.undo(appended)
+            raise  # any other error ends the node; whether the row came through is seen at the next start
+        return full, appended
 
     def _fail_for_good(self, fatal: Fatal) -> None:
         if self.fatal is None:

@@ -26,8 +26,10 @@ from objstore.node.budget import PayloadBudget
 from objstore.node.claims import Claim, Claims
 from objstore.node.commit import SHORTAGES, GroupCommit, shortage
 from objstore.node.index import FRAGMENT_BYTES, Held, Stray
+from objstore.node.quarantine import Bounds, Copy, overdue
 from objstore.node.space import Space
 from objstore.node.stored import READ_BYTES, check_stored
+from objstore.node.trimming import TrimFence
 from objstore.node.volumes import Extent, Volumes, is_beyond, volume_path
 from objstore.ports import KV, Buffer, Clock, Write
 from objstore.wire.messages import (
@@ -80,6 +82,7 @@ class FragmentStore:
         self._commits = commits
         self._clock = clock
         self._cluster_id = cluster_id
+        self._trims = TrimFence(kv, commits)
         self.claims = Claims()
         self.space = space
         self.budget = PayloadBudget()
@@ -93,6 +96,7 @@ class FragmentStore:
 
         Fragments whose volume is gone or cut short go to quarantine first, so that nobody counts on them.
         """
+        self._trims.recover()
         sizes = self._volumes.sizes()
 
         def is_lost(extent: Extent) -> bool:
@@ -245,6 +249,7 @@ class FragmentStore:
 
     async def verify(self, request: FragVerify, payload: Buffer) -> _Answer:
         fragment = request.fragment
+        await self._trims.raise_to(request.epoch)
         async with self.budget.hold(READ_BYTES), self.claims.hold(fragment) as claim:
             held = self._find(fragment)
             damage = await self._damage(fragment, held)
@@ -295,12 +300,14 @@ class FragmentStore:
             raise InvalidRequest("FragDelete: a fragment id has 21 bytes")
         fragments = sorted({raw[at : at + FRAGMENT_BYTES] for at in range(0, len(raw), FRAGMENT_BYTES)})
         for start in range(0, len(fragments), DELETE_BATCH):
-            await self._delete(request.partition, fragments[start : start + DELETE_BATCH])
+            await self._delete(request.partition, fragments[start : start + DELETE_BATCH], request.epoch)
         return Ok(), b""
 
-    async def _delete(self, partition: int, fragments: Sequence[bytes]) -> None:
+    async def _delete(self, partition: int, fragments: Sequence[bytes], epoch: int) -> None:
         """Also removes quarantined copies: the proof that nobody needs the fragment covers them."""
         async with self.claims.hold(*fragments) as claim:
+            if epoch:
+                self._trims.check(epoch)
             writes: list[Write] = []
             freed: list[Extent] = []
             removed = 0
@@ -379,6 +386,31 @@ class FragmentStore:
                 self._give_back([stray.held.extent for stray in current], kept=True)
 
             done = self._commits.submit(self._losing(current, sizes), settled=settled)
+            claim.hand_over()
+            await done
+
+    async def purge_quarantine(self, bounds: Bounds) -> None:
+        """Periodic: damaged copies that were kept long enough, or are too many, go."""
+        now, loop = self._clock.wall_ms(), asyncio.get_running_loop()
+        copies = await loop.run_in_executor(None, lambda: overdue(self._kv, bounds, now))
+        for start in range(0, len(copies), DELETE_BATCH):
+            await self._purge(copies[start : start + DELETE_BATCH])
+        if copies:
+            logger.warning("%d damaged copies left quarantine for good, the oldest first", len(copies))
+
+    async def _purge(self, copies: Sequence[Copy]) -> None:
+        async with self.claims.hold(*sorted({copy.fragment for copy in copies})) as claim:
+            current = [copy for copy in copies if self._kv.get(index.QUARANTINE, copy.key) == copy.row]
+            if not current:
+                return
+
+            def settled(error: ObjstoreError | None) -> None:
+                claim.release()
+                if error is None:
+                    self._give_back([copy.held.extent for copy in current if copy.held.extent.length], kept=True)
+
+            writes = [write for copy in current for write in index.purging(copy.key, copy.held)]
+            done = self._commits.submit(writes, settled=settled)
             claim.hand_over()
             await done
 

@@ -2,10 +2,11 @@
 
 Written twice: in `identity.json`, for people and for the cluster check, and in the key-value store beside the
 promises that were given under that name. A node whose store is gone has forgotten its promises, so it must never
-vote as the same acceptor again: its fragments are indexed anew and it takes a new id (design, section 6).
+vote as the same acceptor again: its fragments are indexed anew and it takes a new id (design, section 6). With the
+id its record journal becomes that of a former life, which `objstore.node.lost` keeps for recovery.
 
     file   store          meaning
-    -      -              a new node (or everything but the volumes is lost: they are scanned)
+    -      -              a new node (or everything but volumes and records is lost: the volumes are scanned)
     -      id             the file was lost: written again
     id     -              the store was lost: new id, index rebuilt
     id     same id        the usual start
@@ -61,8 +62,8 @@ def establish(disk: Disk, kv: KV, cluster_id: str, partition_bits: int, fresh_id
     if filed is not None or rebuilt.volumes:
         logger.warning(
             "The index of node %s was lost. %d fragments (%d bytes) in %d volumes are indexed again, %d places were "
-            "damaged. Its metadata is forgotten, so the node starts with the new id %s: add it to the cluster in place "
-            "of the old one.",
+            "damaged. It has forgotten its promises, so the node starts with the new id %s and takes the place of the "
+            "old one; what its record journal holds is kept until the cluster no longer needs it.",
             filed.node_id if filed else "(unknown)",
             rebuilt.fragments,
             rebuilt.bytes,

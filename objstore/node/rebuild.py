@@ -4,7 +4,7 @@ Envelopes begin on block borders, name themselves and carry checksums of every b
 and steps over holes, torn writes and rot. What it cannot know: which fragments had been deleted without their space
 being punched yet (garbage collection asks about those again) and what lay in quarantine (it does not verify, or is
 found sound). Registers are not rebuilt: an acceptor that forgot must not answer under its old name, which is why
-`objstore.node.identity` gives the node a new one.
+`objstore.node.identity` gives the node a new one; `objstore.node.lost` reads the journal of the old one.
 
 Interrupted, it simply starts over.
 """

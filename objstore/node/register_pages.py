@@ -47,7 +47,8 @@ def scan_page(kv: KV, request: RegScan) -> RegScanned:
 
 def pull_page(kv: KV, request: RegPull) -> tuple[RegPulled, bytes]:
     """With `ballots_only` the lists of listings, states and lengths stay empty; only then are promises given."""
-    fence = rows.read_fence(kv, request.partition)  # before the rows, see objstore.node.registers
+    fence = rows.read_fence(kv, request.partition)  # before the floor and the rows, see objstore.node.registers
+    floor = rows.read_floor(kv, request.partition)
     start = rows.place_of(request.partition, request.after + b"\x00" if request.after else b"")
     end = successor(rows.place_of(request.partition, b""))
     with_promises = request.promises and request.ballots_only
@@ -86,5 +87,6 @@ def pull_page(kv: KV, request: RegPull) -> tuple[RegPulled, bytes]:
         more,
         fence,
         bytes(promises),
+        floor.pack(),
     )
     return reply, b"".join(held.data for held in values)

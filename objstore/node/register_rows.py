@@ -3,6 +3,7 @@
     reg      place of the register  -> ballots, listing, small state
     inline   place of the register  -> ballot, large state, data: whatever a scan should not have to read
     fence    partition              -> tag
+    floor    partition              -> ballot
 
 A *place* is the partition and the packed key; a key that is too long for the store is cut and hashed, and then its
 row holds all of it. Cut keys sort by hash, so `ordered` puts the group that shares a cut back into byte order.
@@ -21,13 +22,15 @@ from objstore.model.clock import ZERO, Ballot
 from objstore.model.errors import Corrupt
 from objstore.node.index import PAGE as PAGE
 from objstore.node.index import rows_of, successor
-from objstore.ports import KV, Write
+from objstore.node.journal_format import value_length
+from objstore.ports import KV, DamagedKV, Write
 from objstore.register.acceptor import EMPTY, AcceptorState
 
 REG = "reg"
 INLINE = "inline"
 FENCE = "fence"
-TABLES = (REG, INLINE, FENCE)
+FLOOR = "floor"
+TABLES = (REG, INLINE, FENCE, FLOOR)
 
 STATE_IN_ROW_MAX = 1024  # above, the state moves to `inline`: scans and promises then skip it
 CUT = 480  # places up to here are stored as they are
@@ -65,6 +68,11 @@ class Row(NamedTuple):
     @property
     def is_written(self) -> bool:
         return self.accepted != _NEVER
+
+    @property
+    def record_length(self) -> int:
+        """Of its value in the record journal."""
+        return value_length(len(self.place) - 2, len(self.listing), self.state_length, self.data_length)
 
     @property
     def has_inline(self) -> bool:
@@ -115,9 +123,16 @@ def writes_for(place: bytes, held: Held, previous: Held) -> list[Write]:
     return writes
 
 
+def removal(place: bytes, held: Held) -> list[Write]:
+    """Rows that forget one register."""
+    key = stored_key(place)
+    has_inline = held.data or len(held.state) > STATE_IN_ROW_MAX
+    return [(REG, key, None), *([(INLINE, key, None)] if has_inline else [])]
+
+
 def removing(kv: KV, partition: int) -> list[Write]:
-    """Rows that forget every register of a partition."""
-    writes: list[Write] = []
+    """Rows that forget every register of a partition, and its floor."""
+    writes: list[Write] = [(FLOOR, _PARTITION.pack(partition), None)]
     start, end = _PARTITION.pack(partition), successor(_PARTITION.pack(partition))
     for key, raw in rows_of(kv, REG, start, end):
         writes.append((REG, key, None))
@@ -168,7 +183,7 @@ def _held(kv: KV, place: bytes, row: Row | None, with_data: bool) -> Held:
             state = inline[16:end] if state_is_large else row.state
             return Held(acceptor, row.listing, state, inline[end:] if with_data else b"")
         row = None
-    raise Corrupt("a register has lost its inline value: the index is damaged")
+    raise DamagedKV("a register has lost its inline value")
 
 
 def read_fence(kv: KV, partition: int) -> int:
@@ -183,6 +198,20 @@ def fence_write(partition: int, tag: int) -> Write:
 def fences(kv: KV) -> Iterator[tuple[int, int]]:
     for key, value in rows_of(kv, FENCE):
         yield _PARTITION.unpack(key)[0], _TAG.unpack(value)[0]
+
+
+def read_floor(kv: KV, partition: int) -> Ballot:
+    raw = kv.get(FLOOR, _PARTITION.pack(partition))
+    return ZERO if raw is None else Ballot.unpack(raw)
+
+
+def floor_write(partition: int, floor: Ballot) -> Write:
+    return FLOOR, _PARTITION.pack(partition), floor.pack()
+
+
+def floors(kv: KV) -> Iterator[tuple[int, Ballot]]:
+    for key, value in rows_of(kv, FLOOR):
+        yield _PARTITION.unpack(key)[0], Ballot.unpack(value)
 
 
 def all_rows(kv: KV) -> Iterator[Row]:

@@ -8,7 +8,7 @@ Not here: rounds, majorities and layouts (the proposer's), how rows look (`objst
 
 Fences: a request with a tag below the fence of its partition is answered RegStale. The fence counts from the moment
 it is asked for; what others are told of it (RegPull) is the durable one, read before the rows, so that nothing
-accepted below it can appear after it.
+accepted below it can appear after it. The floor (INV-11) likewise: it refuses from the moment it is asked for.
 """
 
 from __future__ import annotations
@@ -17,13 +17,23 @@ import asyncio
 from array import array
 from collections.abc import Callable, Sequence
 
+import msgspec
 import xxhash
 
 from objstore.model import limits
 from objstore.model.clock import ZERO, Ballot
 from objstore.model.errors import InvalidRequest, ObjstoreError
+from objstore.model.records import Register, decode
 from objstore.node import register_rows as rows
-from objstore.node.commit import GroupCommit
+from objstore.node.commit import GroupCommit, Planned
+from objstore.node.journal_format import (
+    encode_drop,
+    encode_fence,
+    encode_floor,
+    encode_forget,
+    encode_value,
+    value_length,
+)
 from objstore.node.register_pages import pull_page, scan_page
 from objstore.node.register_rows import NOTHING, Held
 from objstore.node.space import Space
@@ -37,6 +47,7 @@ from objstore.wire.messages import (
     RegDigests,
     RegDrop,
     RegFence,
+    RegForget,
     RegInstall,
     RegPrepare,
     RegPull,
@@ -64,54 +75,73 @@ class RegisterStore:
         self.partitions = partitions
         self._queued: dict[bytes, Held] = {}  # place -> newest state that is not durable yet
         self._dropping: dict[int, int] = {}  # partition -> drops not durable yet
+        self._fencing: dict[int, int] = {}  # partition -> fences not durable yet
         self._fences = array("Q", bytes(8 * partitions))
+        self._floors: dict[int, Ballot] = {}
         self._counts = array("Q", bytes(8 * partitions))
         self._digests = array("Q", bytes(8 * partitions))
+        self._live = array("Q", bytes(8 * partitions))  # bytes of present registers in the record journal
         self.changes = array("Q", bytes(8 * partitions))
 
     def recover(self) -> None:
         """Blocking, once, at start: what is kept in memory, from the rows."""
         for partition, tag in rows.fences(self._kv):
             self._fences[partition] = tag
+        self._floors.update(rows.floors(self._kv))
         for row in rows.all_rows(self._kv):
             if row.is_written:
                 partition = int.from_bytes(row.place[:2], "big")
                 self._counts[partition] += 1
+                self._live[partition] += row.record_length
                 self._digests[partition] ^= _hash(row.place[2:], row.accepted)
 
     @property
     def count(self) -> int:
         return sum(self._counts)
 
+    @property
+    def is_fenced(self) -> bool:
+        return any(self._fences)
+
+    @property
+    def live_bytes(self) -> int:
+        return sum(self._live)
+
     # --- one register --------------------------------------------------------------------------------------
 
     async def read(self, request: RegRead, payload: Buffer) -> _Answer:
+        if acceptor.is_joint(request.tag) and request.tag > self._fence(request.partition):
+            self._raise_fence([request.partition], request.tag)
+        if acceptor.is_joint(request.tag) and request.partition in self._fencing:
+            await self._commits.submit()
         if request.tag < self._fence(request.partition):
             return self._stale(request.partition), b""
         place = rows.place_of(request.partition, request.key)
         held = rows.load(self._kv, place, with_data=request.with_data)
-        return RegState(held.acceptor.accepted.pack(), held.listing, held.state), held.data
+        return self._report(request.partition, held), held.data
 
     async def prepare(self, request: RegPrepare, payload: Buffer) -> _Answer:
         if request.tag < self._fence(request.partition):
             return self._stale(request.partition), b""
         place = rows.place_of(request.partition, request.key)
-        held = self._current(request.partition, place)
-        state, granted = acceptor.prepare(held.acceptor, _ballot(request.ballot))
+        held, floor = self._current(request.partition, place), self._floor(request.partition)
+        state, granted = acceptor.prepare(held.acceptor, _ballot(request.ballot), floor)
         if not granted:
-            return RegRefused(max(held.acceptor).pack()), b""
-        await self._put(request.partition, [(place, held, held._replace(acceptor=state))])
-        return RegState(state.accepted.pack(), held.listing, held.state), held.data if request.with_data else b""
+            return RegRefused(acceptor.refusal(held.acceptor, floor).pack()), b""
+        if acceptor.is_joint(request.tag) and request.tag > self._fence(request.partition):
+            self._raise_fence([request.partition], request.tag)
+        await self._put(request.partition, request.tag, [(place, held, held._replace(acceptor=state))])
+        return self._report(request.partition, held), held.data if request.with_data else b""
 
     async def accept(self, request: RegAccept, payload: Buffer) -> _Answer:
         if request.tag < self._fence(request.partition):
             return self._stale(request.partition), b""
         _check_value(request.listing, request.state, len(payload))
         place = rows.place_of(request.partition, request.key)
-        held = self._current(request.partition, place)
-        state, granted = acceptor.accept(held.acceptor, _ballot(request.ballot))
+        held, floor = self._current(request.partition, place), self._floor(request.partition)
+        state, granted = acceptor.accept(held.acceptor, _ballot(request.ballot), floor)
         if not granted:
-            return RegRefused(max(held.acceptor).pack()), b""
+            return RegRefused(acceptor.refusal(held.acceptor, floor).pack()), b""
         if state == held.acceptor:  # a repeat: the first one may still be on its way to the disk
             if place in self._queued:
                 await self._commits.submit()
@@ -119,13 +149,14 @@ class RegisterStore:
         if request.listing or payload:  # tombstones are let through: deletes must work on a full disk
             self._space.need_for_register()
         taken = Held(state, request.listing, request.state, bytes(payload))
-        await self._put(request.partition, [(place, held, taken)])
+        await self._put(request.partition, request.tag, [(place, held, taken)])
         return RegAccepted(), b""
 
     # --- many registers ------------------------------------------------------------------------------------
 
     async def install(self, request: RegInstall, payload: Buffer) -> _Answer:
-        self._fence(request.partition)
+        if request.tag < self._fence(request.partition):
+            return self._stale(request.partition), b""
         self._space.need_for_register()
         count = len(request.keys)
         lists = (request.listings, request.states, request.data_lengths)
@@ -145,14 +176,15 @@ class RegisterStore:
             if place in changed:
                 raise InvalidRequest("RegInstall: a key appears twice")
             held = self._current(request.partition, place)
-            ballots, taken = acceptor.install(held.acceptor, _ballot(request.ballots[16 * index : 16 * index + 16]))
+            ballot = _ballot(request.ballots[16 * index : 16 * index + 16])
+            ballots, taken = acceptor.install(held.acceptor, ballot, self._floor(request.partition))
             if taken:
                 data = bytes(view[offset : offset + length])
                 changed[place] = (held, Held(ballots, listing, state, data))
             wait = wait or place in self._queued
             offset += length
         if changed:
-            await self._put(request.partition, [(place, *pair) for place, pair in changed.items()])
+            await self._put(request.partition, request.tag, [(place, *pair) for place, pair in changed.items()])
         elif wait:
             await self._commits.submit()
         return Ok(), b""
@@ -173,16 +205,71 @@ class RegisterStore:
         counts = [self._counts[partition] for partition in request.partitions]
         return RegDigested(counts, [self._digests[partition] for partition in request.partitions]), b""
 
+    # --- forgetting (INV-11) -------------------------------------------------------------------------------
+
+    async def forget(self, request: RegForget, payload: Buffer) -> _Answer:
+        partition = request.partition
+        if request.tag < self._fence(partition):
+            return self._stale(partition), b""
+        if len(request.ballots) != 16 * len(request.keys):
+            raise InvalidRequest("RegForget: its lists differ in length")
+        if (asked := _ballot(request.floor)) > self._floor(partition):
+            self._raise_floor(partition, asked)
+        floor = self._floor(partition)
+        gone: dict[bytes, tuple[bytes, Held, Held]] = {}
+        for index, key in enumerate(request.keys):
+            place = rows.place_of(partition, key)
+            held = self._current(partition, place)
+            ballot = Ballot.unpack(request.ballots[16 * index : 16 * index + 16])
+            if held != NOTHING and acceptor.may_forget(held.acceptor, ballot, floor) and _is_empty(held):
+                gone[place] = (place, held, NOTHING._replace())  # each one itself: see `settled` of _put
+        if gone:
+            written = [place[2:] for place, held, _ in gone.values() if held.acceptor.accepted != ZERO]
+            told = [encode_forget(partition, floor.pack(), written)] if written else []
+            await self._put(partition, request.tag, list(gone.values()), told)
+        else:
+            await self._commits.submit()  # a repeat: the first one may still be on its way to the disk
+        return Ok(), b""
+
+    def _raise_floor(self, partition: int, floor: Ballot) -> None:
+        """Durable before whatever is queued from now on."""
+
+        def settled(error: ObjstoreError | None) -> None:
+            if error is not None:
+                self._reread_floor(partition)
+
+        write, record = rows.floor_write(partition, floor), encode_floor(partition, floor.pack())
+        self._commits.submit([write], records=[record], settled=settled)
+        self._floors[partition] = floor
+
+    def _reread_floor(self, partition: int) -> None:
+        if self._commits.fatal is None:
+            self._floors[partition] = rows.read_floor(self._kv, partition)
+
     # --- fences --------------------------------------------------------------------------------------------
 
     async def fence(self, request: RegFence, payload: Buffer) -> _Answer:
-        raised = [p for p in dict.fromkeys(request.partitions) if self._fence(p) < request.tag]
-        writes = [rows.fence_write(partition, request.tag) for partition in raised]
-        done = self._commits.submit(writes, settled=self._fence_settled(raised))
-        for partition in raised:
-            self._fences[partition] = request.tag
-        await done
+        await self._raise_fence([p for p in request.partitions if self._fence(p) < request.tag], request.tag)
         return Ok(), b""
+
+    def _raise_fence(self, partitions: Sequence[int], tag: int) -> asyncio.Future[None]:
+        raised = list(dict.fromkeys(partitions))
+        fences_settled = self._fence_settled(raised)
+
+        def settled(error: ObjstoreError | None) -> None:
+            fences_settled(error)
+            for partition in raised:
+                self._fencing[partition] -= 1
+                if not self._fencing[partition]:
+                    del self._fencing[partition]
+
+        writes = [rows.fence_write(partition, tag) for partition in raised]
+        records = [encode_fence(partition, tag) for partition in raised]
+        done = self._commits.submit(writes, records=records, settled=settled)
+        for partition in raised:
+            self._fences[partition] = tag
+            self._fencing[partition] = self._fencing.get(partition, 0) + 1
+        return done
 
     async def drop(self, request: RegDrop, payload: Buffer) -> _Answer:
         below = [p for p in dict.fromkeys(request.partitions) if self._fence(p) < request.tag]
@@ -207,11 +294,11 @@ class RegisterStore:
     def _drop(self, partitions: list[int], tag: int) -> asyncio.Future[None]:
         """Each partition: fence and removal in one commit, planned when everything queued before is in the rows."""
 
-        def plan() -> list[Write]:
+        def plan() -> Planned:
             writes = [rows.fence_write(partition, tag) for partition in partitions]
             for partition in partitions:
                 writes.extend(rows.removing(self._kv, partition))
-            return writes
+            return Planned(writes, [encode_drop(partition, tag) for partition in partitions])
 
         fences_settled = self._fence_settled(partitions)
 
@@ -222,12 +309,15 @@ class RegisterStore:
                 if not self._dropping[partition]:
                     del self._dropping[partition]
                 if error is None:
-                    self._counts[partition] = self._digests[partition] = 0
+                    self._counts[partition] = self._digests[partition] = self._live[partition] = 0
                     self.changes[partition] += 1
+                else:
+                    self._reread_floor(partition)
 
         done = self._commits.submit(plan=plan, settled=settled)
         for partition in partitions:
             self._fences[partition] = tag
+            self._floors.pop(partition, None)
             self._dropping[partition] = self._dropping.get(partition, 0) + 1
         gone = {rows.place_of(partition, b"") for partition in partitions}
         for place in [place for place in self._queued if place[:2] in gone]:
@@ -252,23 +342,38 @@ class RegisterStore:
     def _stale(self, partition: int) -> RegStale:
         return RegStale(self._fences[partition])
 
+    def _floor(self, partition: int) -> Ballot:
+        return self._floors.get(partition, ZERO)
+
+    def _report(self, partition: int, held: Held) -> RegState:
+        if held.acceptor.accepted == ZERO:
+            return RegState(_ZERO, b"", b"", self._floor(partition).pack())
+        return RegState(held.acceptor.accepted.pack(), held.listing, held.state)
+
     def _current(self, partition: int, place: bytes) -> Held:
         held = self._queued.get(place)
         if held is not None:
             return held
         return NOTHING if partition in self._dropping else rows.load(self._kv, place)
 
-    def _put(self, partition: int, changed: list[tuple[bytes, Held, Held]]) -> asyncio.Future[None]:
-        """Queue new states (place, before, after). Counts and digests follow once they are durable."""
+    def _put(
+        self, partition: int, tag: int, changed: list[tuple[bytes, Held, Held]], told: Sequence[bytes] = ()
+    ) -> asyncio.Future[None]:
+        """Queue new states (place, before, after); NOTHING is no row, and `told` are its records in the journal.
+        Counts and digests follow once they are durable."""
         writes: list[Write] = []
-        born = accepted = digest = 0
+        records = list(told)
+        born = accepted = digest = grown = 0
         for place, before, after in changed:
-            writes += rows.writes_for(place, after, before)
+            writes += rows.removal(place, before) if after == NOTHING else rows.writes_for(place, after, before)
             old, new = before.acceptor.accepted, after.acceptor.accepted
             if old != new:
                 accepted += 1
-                born += old == ZERO
-                digest ^= _hash(place[2:], new.pack()) ^ (0 if old == ZERO else _hash(place[2:], old.pack()))
+                born += (old == ZERO) - (new == ZERO)
+                digest ^= _digest(place, after) ^ _digest(place, before)
+                grown += _record_length(place, after) - _record_length(place, before)
+                if new != ZERO:
+                    records.append(encode_value(partition, tag, place[2:], new.pack(), *after[1:]))
 
         def settled(error: ObjstoreError | None) -> None:
             for place, _, after in changed:
@@ -277,9 +382,10 @@ class RegisterStore:
             if error is None:
                 self._counts[partition] += born
                 self._digests[partition] ^= digest
+                self._live[partition] += grown
                 self.changes[partition] += accepted
 
-        done = self._commits.submit(writes, settled=settled)
+        done = self._commits.submit(writes, records=records, settled=settled)
         for place, _, after in changed:
             self._queued[place] = after
         return done
@@ -297,6 +403,26 @@ def _check_value(listing: bytes, state: bytes, data_length: int) -> None:
             f"a register value has at most {VALUE_BYTES_MAX} bytes, {LISTING_BYTES_MAX} of them listing; "
             f"this one has {len(listing)} + {len(state)} + {data_length}"
         )
+
+
+def _is_empty(held: Held) -> bool:
+    """Nobody could tell it from an absent register: nothing accepted, or a tombstone."""
+    if held.listing or held.data:
+        return False
+    try:
+        return not held.state or not decode(held.state, Register).body
+    except msgspec.DecodeError:
+        return False
+
+
+def _digest(place: bytes, held: Held) -> int:
+    return 0 if held.acceptor.accepted == ZERO else _hash(place[2:], held.acceptor.accepted.pack())
+
+
+def _record_length(place: bytes, held: Held) -> int:
+    if held.acceptor.accepted == ZERO:
+        return 0
+    return value_length(len(place) - 2, len(held.listing), len(held.state), len(held.data))
 
 
 def _hash(key: bytes, ballot: bytes) -> int:

@@ -11,25 +11,36 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
+
+import msgspec
 
 from objstore.model import limits
-from objstore.model.errors import Fatal, InvalidRequest, ObjstoreError
+from objstore.model.errors import Fatal, InvalidRequest, ObjstoreError, Unreachable
 from objstore.model.ids import NodeId
-from objstore.node import identity, index, register_rows
-from objstore.node.commit import GroupCommit
+from objstore.node import damage, identity, index, journal, register_rows, sealed, trimming
+from objstore.node.commit import GroupCommit, IndexLost
+from objstore.node.compaction import Compactor
 from objstore.node.fragments import FragmentStore
+from objstore.node.journal import Journal
+from objstore.node.journal_format import SALT_BYTES
+from objstore.node.lost import LostRecords
+from objstore.node.quarantine import Bounds
 from objstore.node.registers import RegisterStore
+from objstore.node.sealed import SealedKV
 from objstore.node.space import Space
 from objstore.node.streams import Streams
 from objstore.node.volumes import VOLUME_BYTES, Volumes
-from objstore.ports import KV, Buffer, Clock, Disk, Random
+from objstore.ports import KV, Buffer, Clock, DamagedKV, Disk, Random
 from objstore.wire import messages as msg
 from objstore.wire.messages import NodeStatsReply, Pong, Reply, Request
 
 logger = logging.getLogger(__name__)
 
-TABLES = (identity.TABLE, *index.TABLES, *register_rows.TABLES)  # of the key-value store of a node
+# Of the key-value store of a node, and its name in the data folder. `counted`: see SealedKV.
+INDEX = "index"
+TABLES = (identity.TABLE, *index.TABLES, *register_rows.TABLES, journal.TABLE, trimming.TABLE, sealed.TABLE)
+COUNTED = tuple(table for table in TABLES if table not in (register_rows.INLINE, sealed.TABLE))
 TICK_S = 10.0
 
 _Handler: TypeAlias = Callable[[Any, Buffer], Awaitable[tuple[Reply, Buffer]]]
@@ -37,7 +48,7 @@ _Handler: TypeAlias = Callable[[Any, Buffer], Awaitable[tuple[Reply, Buffer]]]
 
 async def open_node(
     disk: Disk,
-    kv: KV,
+    raw: KV,
     clock: Clock,
     random: Random,
     *,
@@ -48,29 +59,77 @@ async def open_node(
     reserve_bytes: int,
     partition_bits: int = limits.PARTITION_BITS,
     volume_bytes: int = VOLUME_BYTES,
+    record_file_bytes: int = journal.FILE_BYTES,
+    quarantine: Bounds | None = None,
     on_fatal: Callable[[Fatal], None] = lambda fatal: None,
+    newest_map: Callable[[], bytes] = bytes,
 ) -> NodeService:
-    """Start on a data folder: recover, or begin. `kv` must have TABLES. Raises Fatal when the folder is not ours."""
-    fresh_id = NodeId(random.bytes(8).hex())
+    """Start on a data folder: recover, or begin. `raw` must have TABLES. Raises Fatal when the folder is not ours.
+    newest_map: the encoded cluster map as far as this process knows it, for those who ask; b"" = none.
 
-    def recover() -> tuple[NodeId, Volumes, Space, GroupCommit, RegisterStore, FragmentStore]:
+    A store that is found damaged is marked, and the node ends; whoever starts it again sets the store aside first."""
+    fresh_id = NodeId(random.bytes(8).hex())
+    loop = asyncio.get_running_loop()
+    opened: list[Parts] = []
+
+    def on_damage(found: DamagedKV) -> None:
+        if opened:
+            loop.call_soon_threadsafe(opened[0].commits.failed, found)
+
+    def ending(fatal: Fatal) -> None:
+        if isinstance(fatal, IndexLost):
+            _mark_lost(disk, fatal)
+        on_fatal(fatal)
+
+    def recover() -> Parts:
+        kv = SealedKV(raw, COUNTED, on_damage=on_damage)
         found = identity.establish(disk, kv, cluster_id, partition_bits, fresh_id)
+        records = Journal(
+            disk, cluster_id, found.node_id, lambda: random.bytes(SALT_BYTES), file_bytes=record_file_bytes
+        )
+        lost = LostRecords(disk, cluster_id, found.node_id, 1 << partition_bits)
         volumes = Volumes(disk, volume_bytes=volume_bytes)
-        commits = GroupCommit(kv, volumes, on_fatal)
-        space = Space(disk, clock, volumes, capacity_bytes, reserve_bytes)
+        commits = GroupCommit(kv, volumes, records, ending)
+        space = Space(disk, clock, volumes, lambda: records.size_bytes + lost.size_bytes, capacity_bytes, reserve_bytes)
         registers = RegisterStore(kv, commits, space, 1 << partition_bits)
         fragments = FragmentStore(kv, volumes, commits, space, clock, cluster_id, 1 << partition_bits)
+        records.recover(kv)
+        lost.recover()
         registers.recover()
         fragments.recover()
-        return found.node_id, volumes, space, commits, registers, fragments
+        compactor = Compactor(kv, records, commits, lambda: registers.live_bytes)
+        return Parts(found.node_id, volumes, space, commits, registers, fragments, lost, compactor)
 
     try:
-        parts = await asyncio.get_running_loop().run_in_executor(None, recover)
+        parts = await loop.run_in_executor(None, recover)
+    except DamagedKV as error:
+        lost = IndexLost.by(error)
+        _mark_lost(disk, lost)
+        raise lost from error
     except OSError as error:
         raise Fatal(f"The data folder cannot be opened: {error}. Check its disk and its permissions.") from error
-    streams = Streams(parts[-1], clock, int.from_bytes(random.bytes(6), "big"))
+    opened.append(parts)
+    streams = Streams(parts.fragments, clock, int.from_bytes(random.bytes(6), "big"))
     boot = int.from_bytes(random.bytes(6), "big")
-    return NodeService(*parts, streams, name=name, zone=zone, boot=boot)
+    return NodeService(parts, streams, quarantine or Bounds(), newest_map, name=name, zone=zone, boot=boot)
+
+
+def _mark_lost(disk: Disk, lost: IndexLost) -> None:
+    try:
+        damage.mark(disk, INDEX, lost.why)
+    except OSError as error:
+        logger.critical("The damage of the index cannot be noted (%s); it will be found again.", error)
+
+
+class Parts(NamedTuple):
+    node_id: NodeId
+    volumes: Volumes
+    space: Space
+    commits: GroupCommit
+    registers: RegisterStore
+    fragments: FragmentStore
+    lost: LostRecords
+    compactor: Compactor
 
 
 class NodeService:
@@ -78,27 +137,27 @@ class NodeService:
 
     def __init__(
         self,
-        node_id: NodeId,
-        volumes: Volumes,
-        space: Space,
-        commits: GroupCommit,
-        registers: RegisterStore,
-        fragments: FragmentStore,
+        parts: Parts,
         streams: Streams,
+        quarantine: Bounds,
+        newest_map: Callable[[], bytes],
         *,
         name: str,
         zone: str,
         boot: int,
     ) -> None:
-        self.id = node_id
+        self.id = parts.node_id
         self.name = name
         self.zone = zone
-        self._volumes = volumes
-        self._space = space
-        self._commits = commits
-        self._registers = registers
-        self._fragments = fragments
+        self._volumes = parts.volumes
+        self._space = parts.space
+        self._commits = parts.commits
+        self._registers = registers = parts.registers
+        self._fragments = fragments = parts.fragments
+        self._lost = lost = parts.lost
         self._streams = streams
+        self._quarantine = quarantine
+        self._newest_map = newest_map
         self._boot = boot
         self._handlers: dict[type, _Handler] = {
             msg.Ping: self._ping,
@@ -111,6 +170,9 @@ class NodeService:
             msg.RegInstall: registers.install,
             msg.RegDigests: registers.digests,
             msg.RegDrop: registers.drop,
+            msg.RecPull: lost.pull,
+            msg.RecDone: lost.done,
+            msg.RegForget: registers.forget,
             msg.FragPut: fragments.put,
             msg.FragOpen: streams.open,
             msg.FragWrite: streams.write,
@@ -123,16 +185,44 @@ class NodeService:
             msg.FragVerify: fragments.verify,
             msg.FragDelete: fragments.delete,
             msg.NodeStats: self._node_stats,
+            msg.MapRead: self._map_read,
         }
+        self._compactor = parts.compactor
+        self._compactor.start()
         self._ticker = asyncio.get_running_loop().create_task(self._tick_forever())
+
+    @property
+    def has_lost_records(self) -> bool:
+        """Journals of former lives are here, for recovery."""
+        return bool(self._lost)
+
+    @property
+    def is_written(self) -> bool:
+        """It was a member of a cluster map: something was stored here, or moved here or away."""
+        return bool(self._registers.count or self._fragments.count or self._registers.is_fenced)
 
     async def handle(self, request: Request, payload: bytes | memoryview) -> tuple[Reply, Buffer]:
         if self._commits.fatal is not None:
             raise self._commits.refusal()
+        if isinstance(request, msg.Named):
+            request = self._for_me(request)
         handler = self._handlers.get(type(request))
         if handler is None:
             raise InvalidRequest(f"a node does not answer {type(request).__name__}; ask the coordinator")
-        return await handler(request, payload)
+        try:
+            return await handler(request, payload)
+        except DamagedKV as error:
+            raise self._commits.failed(error) from error
+
+    def _for_me(self, named: msg.Named) -> Request:
+        """What is asked of this node. Who lost the disk and came back under the old address is another acceptor: it
+        must not answer for the one that made promises and accepted values there."""
+        if named.node != self.id:
+            raise Unreachable(f"node {named.node} is no longer here: this is node {self.id}, with another disk")
+        try:
+            return msg.decode_request(named.request)
+        except msgspec.DecodeError as error:
+            raise InvalidRequest(f"the request inside cannot be read: {error}") from error
 
     def tick(self) -> None:
         """Periodic work: end the streams that nobody writes to any more."""
@@ -141,11 +231,13 @@ class NodeService:
             logger.warning("%d unfinished fragment streams were silent for too long and are dropped", dropped)
 
     async def check_volumes(self) -> None:
-        """Periodic work: notice volumes that somebody removed or cut. What fails is tried again the next time."""
+        """Periodic work: notice volumes that somebody removed or cut, and let go of what was damaged long ago. What
+        fails is tried again the next time."""
         if self._commits.fatal is not None:
             return
         try:
             await self._fragments.quarantine_lost()
+            await self._fragments.purge_quarantine(self._quarantine)
         except (OSError, ObjstoreError) as error:
             logger.warning("The volumes could not be checked now: %s", error)
 
@@ -167,6 +259,7 @@ class NodeService:
         """Everything that was queued is durable or has failed on return."""
         self._ticker.cancel()
         await asyncio.wait([self._ticker])
+        await self._compactor.close()
         await self._commits.close()
 
     async def _ping(self, request: msg.Ping, payload: Buffer) -> tuple[Reply, Buffer]:
@@ -174,6 +267,10 @@ class NodeService:
 
     async def _node_stats(self, request: msg.NodeStats, payload: Buffer) -> tuple[Reply, Buffer]:
         return self.stats(changes=request.changes), b""
+
+    async def _map_read(self, request: msg.MapRead, payload: Buffer) -> tuple[Reply, Buffer]:
+        """Nothing of it is kept over a restart: other nodes know it, and the coordinator tells it again."""
+        return msg.MapFound(), self._newest_map()
 
     async def _tick_forever(self) -> None:
         while True:

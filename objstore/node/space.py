@@ -2,10 +2,12 @@
 
 Three thresholds (P8): new fragments stop at the reserve, registers that make something visible stop at half of
 it, and whatever gives space back (deletes, tombstones, promises, fences) goes on until the file system itself says no.
-Asks the file system at most four times a second; in between it counts what the volumes took and gave.
+Asks the file system at most four times a second; in between it counts what volumes and journal took and gave.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from objstore.model.errors import InsufficientStorage
 from objstore.node.volumes import Volumes, padded
@@ -15,19 +17,29 @@ _FRESH_S = 0.25
 
 
 class Space:
-    def __init__(self, disk: Disk, clock: Clock, volumes: Volumes, capacity_bytes: int, reserve_bytes: int) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        clock: Clock,
+        volumes: Volumes,
+        records_bytes: Callable[[], int],
+        capacity_bytes: int,
+        reserve_bytes: int,
+    ) -> None:
         self._disk = disk
         self._clock = clock
         self._volumes = volumes
+        self._records_bytes = records_bytes
         self.capacity_bytes = capacity_bytes
         self.reserve_bytes = reserve_bytes
         self._asked_at = -_FRESH_S
-        self._unused = 0  # free bytes plus the bytes of kept extents, when asked
+        self._unused = 0  # free bytes plus those of kept extents and of the record journal, when asked
 
     def free_bytes(self) -> int:
         """Of the file system, or of the configured capacity if that is less. Reserved extents count as used."""
         now = self._clock.monotonic()
-        kept, reserved = self._volumes.kept_bytes, self._volumes.reserved_bytes
+        kept = self._volumes.kept_bytes + self._records_bytes()
+        reserved = self._volumes.reserved_bytes
         if not 0 <= now - self._asked_at < _FRESH_S:
             self._unused = self._disk.space()[0] + kept
             self._asked_at = now

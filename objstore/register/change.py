@@ -4,6 +4,10 @@ A value carries the results of its recent operations. A proposer that lost its a
 again under a higher ballot; if the first attempt took effect after all, its result is found here (INV-3).
 Records are pruned by count and age. That is safe for any pruning: `ops_floor` is the highest ballot time that
 was pruned, and an operation whose first accept was sent at or below it no longer knows its fate: UNKNOWN.
+
+An operation may name things with ids of their own (fragments on disks), which garbage collection gives up when nobody
+names them for long. `ids_floor` is how it makes sure that nobody will: operations with ids born at or below it are
+refused, for ever (INV-7). A register that was forgotten refuses whatever was born before that.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from typing import NamedTuple
 
 from objstore.model import limits
 from objstore.model.clock import Ballot
-from objstore.model.errors import Conflict, NotFound
+from objstore.model.errors import Conflict, GivenUp, NotFound
 from objstore.model.records import OpRecord, Register, Value, decode, encode
 
 
@@ -24,6 +28,7 @@ class Outcome(NamedTuple):
     body: bytes | None = None  # new body of the Register; b"" is a tombstone
     listing: bytes = b""
     data: bytes | None = b""  # new inline data; None: keep
+    ids_floor: int = 0  # refuse operations with ids born up to this ballot time, from now on
 
 
 Change = Callable[[bytes], Outcome]
@@ -42,17 +47,25 @@ class Decision(NamedTuple):
     unknown: bool = False
 
 
-def apply(value: Value, change: Change, op: bytes, ballot: Ballot, first_accept: int | None) -> Decision:
+def apply(
+    value: Value, change: Change, op: bytes, ballot: Ballot, first_accept: int | None, born: int | None = None
+) -> Decision:
     """Decide operation `op` on the highest accepted `value` under `ballot`.
 
     first_accept: ballot time of the first accept this operation ever sent, or None if it sent none.
+    born: ballot time at which the oldest id was made that the operation names; None: it names none.
     """
+    assert born is None or born < ballot.time, "the id was made before the round began"
     register = decode(value.state, Register) if value.state else Register(b"")
     for record in register.ops:
         if record.op == op:
             return Decision(None, record.result)
     if first_accept is not None and register.ops_floor >= first_accept:
         return Decision(None, unknown=True)
+    ids_floor = _ids_floor(register)
+    if born is not None and born <= ids_floor:
+        text = "this write took so long that what it had stored was given up; repeat it"
+        return Decision(None, error=GivenUp(text, ids_floor))
     try:
         outcome = change(register.body)
     except (NotFound, Conflict) as refused:
@@ -60,10 +73,16 @@ def apply(value: Value, change: Change, op: bytes, ballot: Ballot, first_accept:
     if outcome.body is None:
         return Decision(None, outcome.result)
     ops, floor = _pruned(register, OpRecord(op, ballot.time, outcome.result))
-    state = encode(Register(outcome.body, ops, floor))
+    assert outcome.ids_floor < ballot.time, "forgetting the register must cover it"
+    state = encode(Register(outcome.body, ops, floor, max(ids_floor, outcome.ids_floor)))
     keep = outcome.data is None
     new = Value(outcome.listing, state, b"" if outcome.data is None else outcome.data)
     return Decision(new, outcome.result, keep_data=keep)
+
+
+def _ids_floor(register: Register) -> int:
+    """A written register remembers an operation at least: without one it was forgotten, up to `ops_floor`."""
+    return register.ids_floor if register.ops else max(register.ids_floor, register.ops_floor)
 
 
 def _pruned(register: Register, newest: OpRecord) -> tuple[tuple[OpRecord, ...], int]:

@@ -12,14 +12,14 @@ pinned from start to end).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from typing import NamedTuple
 
 from objstore.model.clock import ZERO, Ballot
 from objstore.model.errors import Conflict, NotFound
 from objstore.model.ids import NodeId
-from objstore.model.records import ABSENT, Value
+from objstore.model.records import ABSENT, Register, Value, encode
 from objstore.register.change import Decision
 from objstore.register.quorum import QuorumTracker, majority_first, members
 from objstore.wire.messages import (
@@ -67,6 +67,7 @@ class _Accepted(NamedTuple):
     ballot: Ballot
     value: Value
     has_data: bool
+    floor: bytes  # packed ballot; of the partition, where nothing is accepted
 
 
 class _Round:
@@ -120,7 +121,15 @@ class _Round:
 
 
 def _state_of(reply: RegState, payload: bytes | memoryview, has_data: bool) -> _Accepted:
-    return _Accepted(Ballot.unpack(reply.accepted), Value(reply.listing, reply.state, bytes(payload)), has_data)
+    value = Value(reply.listing, reply.state, bytes(payload))
+    return _Accepted(Ballot.unpack(reply.accepted), value, has_data, reply.floor)
+
+
+def _absent(replies: Iterable[_Accepted]) -> Value:
+    """What a majority holds that accepted nothing, or forgot it: a tombstone that remembers no operation up to the
+    floor (INV-11). One whose first accept is not above it may have been applied, and must not be again (INV-3)."""
+    floor = Ballot.unpack(max(reply.floor for reply in replies))
+    return ABSENT if floor == ZERO else Value(b"", encode(Register(b"", (), floor.time)), b"")
 
 
 class ReadRound(_Round):
@@ -136,6 +145,7 @@ class ReadRound(_Round):
         self._first, self._rest = majority_first(target.sets, preferred)
         self._replies: dict[NodeId, _Accepted] = {}
         self._fetching: NodeId | None = None
+        self._asked_for_data: set[NodeId] = set()  # only their answers bring it, whatever is wanted by now
         self._phase = "read"
 
     def start(self) -> list[Send]:
@@ -143,6 +153,8 @@ class ReadRound(_Round):
 
     def _ask(self, node: NodeId, with_data: bool) -> Send:
         key, partition, tag, _ = self.target
+        if with_data:
+            self._asked_for_data.add(node)
         return Send(node, RegRead(partition, tag, key, with_data))
 
     def more(self) -> list[Send]:
@@ -153,16 +165,20 @@ class ReadRound(_Round):
     def fail(self, node: NodeId) -> list[Send]:
         if self.outcome is not None:
             return []
-        if self._phase == "read" and node == self._fetching:
-            self._replies.pop(node, None)
-            self._tracker = QuorumTracker(self.target.sets)
-            for known in self._replies:
-                self._tracker.success(known)
-            self._fetching = None
-        self._tracker.failure(node)
         if self._phase == "accept":
+            self._tracker.failure(node)
             return self._check()
-        return self.more() or self._settle() or self._check()
+        return self._without(node)
+
+    def _without(self, node: NodeId) -> list[Send]:
+        """Go on with what the others say: this one does not answer, or no longer."""
+        if node == self._fetching:
+            self._fetching = None
+            del self._replies[node]
+            self._tracker.withdraw(node)
+        self._tracker.failure(node)
+        self._check()
+        return [] if self.outcome is not None else self.more() or self._settle()
 
     def receive(self, node: NodeId, reply: Reply, payload: bytes | memoryview) -> list[Send]:
         if self.outcome is not None:
@@ -172,12 +188,10 @@ class ReadRound(_Round):
                 return []  # a late answer of the other phase
             return self._accept_reply(node, reply)
         if self._negative(node, reply):
-            return self.more() or self._check()
+            return self._without(node)
         assert isinstance(reply, RegState), reply
-        has_data = self._with_data and (node == self._first[0] or node not in self._first or node == self._fetching)
-        known = self._replies.get(node)
-        if known is None or node == self._fetching:
-            self._replies[node] = _state_of(reply, payload, has_data)
+        if node not in self._replies or node == self._fetching:
+            self._replies[node] = _state_of(reply, payload, node in self._asked_for_data)
             self._tracker.success(node)
         if node == self._fetching:
             self._fetching = None
@@ -194,7 +208,7 @@ class ReadRound(_Round):
             agreed.success(node)
         best = next((self._replies[n] for n in holders if self._replies[n].has_data), self._replies[holders[0]])
         if agreed.met and (top == ZERO or best.has_data or not self._with_data):
-            self.outcome = Done(best.value)
+            self.outcome = Done(best.value if top != ZERO else _absent(self._replies.values()))
             return []
         if top != ZERO and not best.has_data:
             # writing back needs the whole value, and so does a caller who asked for it
@@ -250,7 +264,11 @@ class WriteRound(_Round):
 
     def _decided(self) -> list[Send]:
         top = max(reply.ballot for reply in self._replies.values())
-        value = next(reply.value for reply in self._replies.values() if reply.ballot == top)
+        assert top < self.ballot, "INV-3: nobody promises below what he has accepted"
+        if top == ZERO:
+            value = _absent(self._replies.values())
+        else:
+            value = next(reply.value for reply in self._replies.values() if reply.ballot == top)
         self._decision = decision = self._decide(value)
         if decision.unknown:
             self.outcome = Retry.UNKNOWN
@@ -266,7 +284,7 @@ class WriteRound(_Round):
         if top != ZERO and (decision.value is None or decision.keep_data):
             self._waiting = [holders[0], *holders]  # _fetch drops the first
             return self._fetch()
-        return self._write(decision.value if decision.value is not None else ABSENT)
+        return self._write(decision.value if decision.value is not None else value)
 
     def _fetch(self) -> list[Send]:
         self._phase = "fetch"

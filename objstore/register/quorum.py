@@ -29,6 +29,10 @@ class QuorumTracker:
         if node not in self._good:
             self._bad.add(node)
 
+    def withdraw(self, node: NodeId) -> None:
+        """It answered, and that is of no use any more."""
+        self._good.discard(node)
+
     @property
     def met(self) -> bool:
         good = self._good

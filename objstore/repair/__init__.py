@@ -8,5 +8,6 @@ inventory   ... kept, joined and judged; redundancy: the counting               
 planner     what to rebuild, move or trim, most endangered first                                     pure
 dispatcher  how many segments at once, retries, budget (the work itself: objstore/engine/rebuilding.py)
 antientropy metadata replicas that fell behind
-garbage     fragments that nothing refers to, deleted on positive proof (INV-7)
+garbage     what nothing needs any more, deleted on positive proof (INV-7)
+endings     ... of uploads and buckets that are over; deletion: on all nodes, and not too much of it
 """

@@ -2,7 +2,7 @@
 
 A transition that has begun is finished before anything else (its next view cannot be taken back). Nodes that the
 detector calls out leave their share to the handoff order; one that is steadily back takes it again, and one that
-is back with an empty disk is replaced by itself under its new identity.
+is back with an empty disk is replaced by itself under its new identity. A map under recovery is left alone.
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ def decide(cluster_map: ClusterMap | None, health: Mapping[NodeId, Health], spar
     """`spares`: live nodes that are no members."""
     if cluster_map is None:
         return MakeMap()
+    if cluster_map.recovering:
+        return Nothing()
     if cluster_map.next is not None:
         return Continue()
     replacement = namesake(cluster_map, health, spares)

@@ -267,7 +267,7 @@ class Dispatcher:
             for trim in plan.trim:
                 try:
                     done = await self._rebuilder.trim(
-                        job, trim, lambda: may_act() and self._inventory.topology.epoch == epoch
+                        job, trim, epoch, lambda: may_act() and self._inventory.topology.epoch == epoch
                     )
                 except ObjstoreError as error:
                     self._fail(segment, str(error))

@@ -16,9 +16,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from objstore.model.cluster import ErasureCode
-from objstore.model.ids import BlobId, NodeId
+from objstore.model.ids import BlobId, BucketId, NodeId
 from objstore.model.manifest import BlobRef
-from objstore.model.records import Retired, Space
+from objstore.model.records import Attempt, Retired, Space
 from objstore.placement.topology import Topology
 from objstore.repair.planner import Agenda, SegmentView
 from objstore.repair.redundancy import Copy, replica_level, segment_level
@@ -37,6 +37,10 @@ class Record(NamedTuple):
     retired: tuple[Retired, ...] = ()
     upload: bytes = b""  # of an upload or a part: the upload's id
     ended: bool = False  # the upload is over: its parts refer to nothing any more
+    empty: bool = False  # a tombstone that says nothing: it may be forgotten (INV-11)
+    at_ms: int = 0  # when an upload ended, or a part was uploaded
+    attempts: tuple[Attempt, ...] = ()  # of an object
+    ended_buckets: tuple[BucketId, ...] = ()  # of a bucket name
 
 
 class Flaw(NamedTuple):
@@ -59,7 +63,12 @@ class Inventory:
     def __init__(self, code: ErasureCode) -> None:
         self.code = code
         self.agenda = Agenda()
-        self.garbage: dict[bytes, Record] = {}  # registers that name blobs to be collected
+        self.garbage: dict[bytes, Record] = {}  # registers that name something to be collected
+        self.ended_uploads: dict[bytes, Record] = {}
+        self.ended_buckets: dict[BucketId, bytes] = {}  # and the register that says so
+        self._uploads: dict[bytes, int] = {}  # registers of an upload (one), by its id
+        self._parts: dict[bytes, int] = {}  # registers of its parts
+        self.tombstones: dict[int, dict[bytes, bytes]] = {}  # key -> ballot of the empty ones, by metadata partition
         self.flaws: dict[bytes, Flaw] = {}
         self.records: dict[int, dict[bytes, Record]] = {}  # by metadata partition
         self.histogram = [0] * (code.shards + 1)
@@ -158,10 +167,31 @@ class Inventory:
             if blob not in before or self._blobs[blob] != ref:
                 self._add_user(blob, ref, key)
         self._marked_keys[key] = None
-        if record is not None and (record.ended if _is_part(key) else record.retired):
-            self.garbage[key] = record
-        else:
-            self.garbage.pop(key, None)
+        if record is not None and record.empty:
+            self.tombstones.setdefault(partition, {})[key] = record.ballot
+        elif old is not None and old.empty:
+            del self.tombstones[partition][key]
+        self._note_endings(key, old, record)
+
+    def _note_endings(self, key: bytes, old: Record | None, new: Record | None) -> None:
+        """Keep what garbage collection looks at."""
+        counted = self._parts if _is_part(key) else self._uploads
+        for record, step in ((old, -1), (new, +1)):
+            if record is not None and record.upload:
+                counted[record.upload] = counted.get(record.upload, 0) + step
+                if not counted[record.upload]:
+                    del counted[record.upload]
+        for bucket in old.ended_buckets if old is not None else ():
+            self.ended_buckets.pop(bucket, None)
+        self.garbage.pop(key, None)
+        self.ended_uploads.pop(key, None)
+        if new is None:
+            return
+        self.ended_buckets.update(dict.fromkeys(new.ended_buckets, key))
+        if new.ended and not _is_part(key):
+            self.ended_uploads[key] = new
+        elif new.ended or new.attempts or (new.retired and not _is_part(key)):
+            self.garbage[key] = new
 
     def end_parts(self, partition: int) -> None:
         """Parts of uploads that are over refer to nothing; the object that was made of them does."""
@@ -363,6 +393,17 @@ class Inventory:
 
     def missing_on(self, node: NodeId) -> int:
         return self._missing.get(self._numbers.get(node, -1), 0)
+
+    def has_parts(self, upload: bytes) -> bool:
+        return upload in self._parts
+
+    def stray_parts(self) -> dict[bytes, Record]:
+        """Parts of uploads that are not there (any more)."""
+        stray = self._parts.keys() - self._uploads.keys()
+        if not stray:
+            return {}
+        tables = self.records.values()
+        return {key: one for table in tables for key, one in table.items() if one.upload in stray and _is_part(key)}
 
     def listed(self) -> Iterator[bytes]:
         """Every segment that some node holds a fragment of."""

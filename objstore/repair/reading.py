@@ -1,4 +1,5 @@
-"""Registers as repair reads them: states without inline data by scan, whole records by pull; and their meaning."""
+"""Registers as repair reads them: ballots and whole records by pull, states without inline data by scan; and what they
+mean."""
 
 from __future__ import annotations
 
@@ -9,12 +10,14 @@ from typing import NamedTuple
 import msgspec
 
 from objstore.engine.calls import Calls, ask
+from objstore.engine.uploadstate import ENDED
 from objstore.model import limits
 from objstore.model.errors import ObjstoreError, StaleEpoch
 from objstore.model.ids import NodeId
-from objstore.model.records import KeyState, PartState, Register, RegisterKey, Space, UploadState, decode
+from objstore.model.records import BucketState, KeyState, PartState, Register, RegisterKey, Space, UploadState, decode
+from objstore.register.forgetting import Look
 from objstore.repair.inventory import Record
-from objstore.wire.messages import RegPull, RegPulled, RegRead, RegScan, RegScanned, RegStale, RegState
+from objstore.wire.messages import RecPulled, RegPull, RegPulled, RegRead, RegScan, RegScanned, RegStale, RegState
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +36,23 @@ class Whole(NamedTuple):
     listing: bytes
     state: bytes
     data: bytes
+
+
+async def look_at(calls: Calls, node: NodeId, partition: int) -> Look:
+    """Ballots and promises of all registers of a partition on one node."""
+    ballots: dict[bytes, tuple[bytes, bytes]] = {}
+    first: RegPulled | None = None
+    after = b""
+    while True:
+        request = RegPull(partition, after, limits.SCAN_RECORDS_MAX, ballots_only=True, promises=True)
+        page, _ = await ask(calls, node, request, RegPulled, timeout_s=limits.RPC_TIMEOUT_S)
+        first = first or page
+        promises = page.promises or page.ballots
+        for i, key in enumerate(page.keys):
+            ballots[key] = (page.ballots[16 * i : 16 * i + 16], promises[16 * i : 16 * i + 16])
+        if not page.more or not page.keys:
+            return Look(ballots, first.fence, first.floor)
+        after = page.keys[-1]
 
 
 async def scan_states(
@@ -103,7 +123,7 @@ async def pull_whole(
             run += 1
         after = max(floor, held[first - 1] if first else b"")
         page, data = await ask(calls, node, RegPull(partition, after, run), RegPulled, timeout_s=limits.RPC_TIMEOUT_S)
-        got = [one for one in _records(page, data) if one.key in place]
+        got = [one for one in records_of(page, data) if one.key in place]
         if got:
             yield got
         floor = page.keys[-1] if page.keys else wanted[position + run - 1]  # none: they are gone
@@ -111,7 +131,8 @@ async def pull_whole(
             position += 1
 
 
-def _records(page: RegPulled, data: bytes | memoryview) -> list[Whole]:
+def records_of(page: RegPulled | RecPulled, data: bytes | memoryview) -> list[Whole]:
+    """A page and its payload, taken apart."""
     found = []
     offset = 0
     for i, key in enumerate(page.keys):
@@ -126,7 +147,7 @@ def read_record(key: bytes, ballot: bytes, state: bytes) -> Record:
     """What the register refers to. One that cannot be decoded refers to nothing, and is reported."""
     try:
         body = decode(state, Register).body if state else b""
-        return _meaning(RegisterKey.unpack(key), ballot, body) if body else Record(ballot)
+        return _meaning(RegisterKey.unpack(key), ballot, body) if body else Record(ballot, empty=True)
     except (msgspec.DecodeError, ValueError) as error:
         log.error("register %s cannot be read: %s", key.hex(), error)
         return Record(ballot)
@@ -136,12 +157,13 @@ def _meaning(key: RegisterKey, ballot: bytes, body: bytes) -> Record:
     if key.space is Space.OBJECT:
         state = decode(body, KeyState)
         blobs = tuple(blob for version in state.versions for blob in version.blobs)
-        return Record(ballot, bool(state.versions), blobs, state.retired)
+        return Record(ballot, bool(state.versions), blobs, state.retired, attempts=state.attempts)
     if key.space is Space.PART:
         part = decode(body, PartState)
-        return Record(ballot, False, part.blobs, part.retired, upload=key.name[:16])
+        return Record(ballot, False, part.blobs, part.retired, upload=key.name[:16], at_ms=part.modified_ms)
     if key.space is Space.UPLOAD:
         upload = decode(body, UploadState)
-        ended = upload.status in ("completed", "aborted")
-        return Record(ballot, False, () if ended else upload.blobs, (), upload=key.name[-16:], ended=ended)
-    return Record(ballot)
+        ended = upload.status in ENDED
+        blobs = () if ended else upload.blobs
+        return Record(ballot, False, blobs, (), upload=key.name[-16:], ended=ended, at_ms=upload.ended_ms)
+    return Record(ballot, ended_buckets=decode(body, BucketState).ended)

@@ -28,5 +28,7 @@ class RepairSettings:
     # deletion
     garbage_delay_s: float = 60.0  # from the moment a blob is retired to the deletion of its fragments
     orphan_age_s: float = 86_400.0  # fragments that nothing ever referred to
-    orphan_round_s: float = 600.0  # between two looks for them
+    orphan_round_s: float = 600.0  # between two looks for them, and for what is left of uploads and buckets
+    upload_age_s: float = 86_400.0  # how long an upload that has ended, or a deleted bucket, is remembered
+    tombstone_age_s: float = 86_400.0  # until the register of a deleted key is forgotten, and older writes refused
     deletions_per_hour: int = 1_000_000  # fragments; a circuit breaker, not a pace

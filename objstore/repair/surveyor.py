@@ -278,6 +278,8 @@ class Surveyor:
         uploads = False
         for node, keys in wanted.items():
             for key, ballot, state in await scan_states(self._calls, node, partition, tag, keys, sparse=SPARSE):
+                if not any(ballot):
+                    continue  # forgotten since
                 record = read_record(key, ballot, state)
                 uploads = uploads or bool(record.upload)
                 self._take(topology, partition, key, record, needed)

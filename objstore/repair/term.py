@@ -3,7 +3,7 @@
     govern   leases -> health -> the map: who is out, transitions
     survey   what is there -> inventory; then trims (only here: no listing may run meanwhile)
     work     the dispatcher: rebuilds and moves
-    tend     metadata replicas that fell behind; garbage
+    tend     metadata replicas that fell behind; deleted keys; garbage
     publish  the survey, for every screen
 
 Each loop outlives what an unreachable node or coordinator does to it; only a bug or lost leadership ends the term.
@@ -24,9 +24,11 @@ from objstore.cluster.bootstrap import spares
 from objstore.cluster.detector import FailureDetector, Health, Status
 from objstore.cluster.directory import Directory
 from objstore.cluster.port import MAP_KEY, NODES, REPAIR_CONTROL_KEY, SURVEY_KEY, Coordinator
+from objstore.engine.calls import Calls, ask
 from objstore.engine.peers import Peers
 from objstore.engine.rebuilding import Rebuilder, Stored
 from objstore.engine.registers import Registers
+from objstore.model import limits
 from objstore.model.cluster import ClusterMap, Node, NodeLease, decode_map, decode_node_lease
 from objstore.model.errors import ObjstoreError
 from objstore.model.ids import NodeId
@@ -50,7 +52,9 @@ from objstore.repair.redundancy import can_lose, totals
 from objstore.repair.report import Ledger, Situation
 from objstore.repair.settings import RepairSettings
 from objstore.repair.surveyor import Surveyor
+from objstore.repair.tombstones import Tombstones
 from objstore.repair.transition import Step, Transition, Versioned
+from objstore.wire.messages import Ok, RecDone
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +102,7 @@ class Term:
         rebuilder = Rebuilder(office.peers, self._budget.spend)
         self._dispatcher = Dispatcher(rebuilder, inventory, clock, office.random, settings, self._stored, self._silence)
         self._antientropy = AntiEntropy(office.peers, partial(_rewrite, office.registers))
+        self._tombstones = Tombstones(office.peers, clock, inventory, settings.tombstone_age_s)
         self._garbage = Garbage(office.peers, office.registers, inventory, clock, settings)
         self._transition = Transition(office.peers, office.coordinator, partial(_settle, office.registers))
         self._held_up = ""  # why the transition does not go on
@@ -161,9 +166,10 @@ class Term:
         if isinstance(action, Continue):
             return await self._took(now, await self._transition.advance(now))
         self._held_up = ""
-        if self._clock.monotonic() - self._forgot_at >= FORGET_S:
+        if not now.map.recovering and self._clock.monotonic() - self._forgot_at >= FORGET_S:
             self._forgot_at = self._clock.monotonic()
             await self._transition.forget(now.map)
+            await release_journals(self._office.peers, now.map, leases)
         return False
 
     async def _took(self, before: Versioned, step: Step) -> bool:
@@ -211,8 +217,9 @@ class Term:
             try:
                 topology = self._directory.topology
                 if topology is not None and topology.code == self._map.code:
+                    began_ms = self._clock.wall_ms()  # what changes during the look may not be seen by it
                     await self._surveyor.look(topology)
-                    self._looked_ms = self._clock.wall_ms()
+                    self._looked_ms = began_ms
                     self._looked.set()
                     await self._dispatcher.trim(self._may_act)
             except ObjstoreError as error:
@@ -238,6 +245,9 @@ class Term:
             topology = self._directory.topology
             if disputes and topology is not None and self._may_act():
                 await self._antientropy.heal(topology, partition, disputes)
+        topology = self._directory.topology
+        if topology is not None:
+            await self._tombstones.collect(topology, self._may_act)
         await self._garbage.collect(self._may_act)
 
     async def _read_control(self) -> None:
@@ -318,6 +328,21 @@ class Term:
             paused=dispatcher.paused,
             breaker_tripped=self._garbage.tripped,
         )
+
+
+async def release_journals(calls: Calls, cluster_map: ClusterMap, leases: Mapping[NodeId, NodeLease]) -> None:
+    """Members that lost their index were synced by their peers before this layout held: nobody needs what they have
+    of their former lives. Only where the map has no `next` and no recovery goes on. Best effort."""
+    assert cluster_map.next is None and not cluster_map.recovering
+    for node in cluster_map.nodes:
+        lease = leases.get(node.id)
+        if lease is not None and lease.lost:
+            try:
+                await ask(calls, node.id, RecDone(), Ok, timeout_s=limits.RPC_TIMEOUT_S)
+            except ObjstoreError as error:
+                log.info("node %s still has the journal of its former life: %s", node.name, error)
+            else:
+                log.info("node %s is whole again: the journal of its former life is removed", node.name)
 
 
 async def read_leases(coordinator: Coordinator) -> dict[NodeId, NodeLease]:

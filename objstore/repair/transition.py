@@ -7,12 +7,15 @@
     mark      the partition's bit in the map; its operations need the new owners alone
     finish    all marked: `next` becomes `current`, and former owners forget
 
-Two things sync must respect, or an acknowledged write could vanish (tests/unit/repair/test_transition.py):
+Three things sync must respect, or an acknowledged write could vanish (tests/unit/repair/test_transition.py):
 
 - an old owner outside the majority may hold a ballot that was never chosen. Whoever made it had a majority of
   promises, so one of the majority here promised it. Where a promise is above the highest accepted ballot, copying
   is not enough: the register is *settled*, by a full round under the joint tag, above that promise;
-- RegInstall keeps promises like an accept does. A register that could not be installed on a majority is settled.
+- RegInstall keeps promises like an accept does. A register that could not be installed on a majority is settled;
+- what old owners have forgotten, new ones must know as forgotten: a majority of them takes over the floor (INV-11),
+  after the values, which it would shut out. Where one of the old majority has forgotten what another still holds, the
+  floor is a promise above that ballot like any other, and the register is settled.
 
 Every step is safe to repeat, and to be done by two leaders at once: tags and ballots only rise, and the map is
 changed by compare-and-swap.
@@ -34,17 +37,17 @@ from objstore.model.errors import ObjstoreError, QuorumLost
 from objstore.model.ids import NodeId
 from objstore.model.records import RegisterKey
 from objstore.placement.topology import Topology
+from objstore.register.forgetting import Look
 from objstore.repair.ports import Settle
-from objstore.repair.reading import Whole, pull_whole
+from objstore.repair.reading import Whole, look_at, pull_whole
 from objstore.wire.messages import (
     Ok,
     RegDigested,
     RegDigests,
     RegDrop,
     RegFence,
+    RegForget,
     RegInstall,
-    RegPull,
-    RegPulled,
 )
 
 log = logging.getLogger(__name__)
@@ -71,17 +74,6 @@ class Step:
 
     now: Versioned
     held_up: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """What one acceptor holds of a partition: (accepted, promised) by key."""
-
-    ballots: dict[bytes, tuple[bytes, bytes]]
-    fence: int
-
-    def accepted(self, key: bytes) -> bytes:
-        return self.ballots.get(key, (_ZERO, _ZERO))[0]
 
 
 class Transition:
@@ -248,7 +240,7 @@ class Transition:
         _need_majority(topology, "new", new, targets)
 
         best, unsettled = _decide(sources)
-        await self._copy(partition, best, sources, targets)
+        await self._copy(partition, tag, best, sources, targets)
         changed = [node for node, look in targets.items() if any(look.accepted(key) < best[key][0] for key in best)]
         targets.update(await self._look(partition, changed))
         for key, (ballot, _) in best.items():
@@ -256,14 +248,47 @@ class Transition:
                 unsettled[key] = None
         for key in unsettled:
             await self._settle(RegisterKey.unpack(key))
+        await self._raise_floor(topology, partition, sources, targets, best)
 
-    async def _look(self, partition: int, nodes: Collection[NodeId]) -> dict[NodeId, _Look]:
-        """What these nodes hold; those that do not answer are missing from the result."""
-        found: dict[NodeId, _Look] = {}
+    async def _raise_floor(
+        self,
+        topology: Topology,
+        partition: int,
+        sources: Mapping[NodeId, Look],
+        targets: Mapping[NodeId, Look],
+        best: Mapping[bytes, tuple[bytes, NodeId]],
+    ) -> None:
+        """New owners that lack a register come last: it would then have to be written anew to get there."""
+        assert topology.map.next is not None
+        floor = max(look.floor for look in sources.values())
+        if floor == _ZERO:
+            return
+        new = topology.meta_owners(partition, topology.map.next)
+        knowing: dict[NodeId, None] = {}
 
         async def one(node: NodeId) -> None:
             try:
-                found[node] = await self._look_at(partition, node)
+                request = RegForget(partition, _joint_tag(topology.map), floor)
+                await ask(self._calls, node, request, Ok, timeout_s=limits.RPC_TIMEOUT_S)
+            except ObjstoreError as error:
+                log.info("transition: node %s did not take the floor of partition %d: %s", node, partition, error)
+            else:
+                knowing[node] = None
+
+        whole = [n for n, look in targets.items() if all(look.accepted(key) >= best[key][0] for key in best)]
+        await in_parallel(max(1, len(whole)), whole, one)
+        if not _has_majority(new, knowing):
+            rest = [node for node in targets if node not in knowing]
+            await in_parallel(max(1, len(rest)), rest, one)
+        _need_majority(topology, "new", new, knowing)
+
+    async def _look(self, partition: int, nodes: Collection[NodeId]) -> dict[NodeId, Look]:
+        """What these nodes hold; those that do not answer are missing from the result."""
+        found: dict[NodeId, Look] = {}
+
+        async def one(node: NodeId) -> None:
+            try:
+                found[node] = await look_at(self._calls, node, partition)
             except ObjstoreError as error:
                 log.info("transition: partition %d on node %s: %s", partition, node, error)
 
@@ -271,25 +296,13 @@ class Transition:
         await in_parallel(max(1, len(asked)), asked, one)
         return {node: found[node] for node in nodes if node in found}
 
-    async def _look_at(self, partition: int, node: NodeId) -> _Look:
-        ballots: dict[bytes, tuple[bytes, bytes]] = {}
-        after = b""
-        while True:
-            request = RegPull(partition, after, limits.SCAN_RECORDS_MAX, ballots_only=True, promises=True)
-            page, _ = await ask(self._calls, node, request, RegPulled, timeout_s=limits.RPC_TIMEOUT_S)
-            promises = page.promises or page.ballots
-            for i, key in enumerate(page.keys):
-                ballots[key] = (page.ballots[16 * i : 16 * i + 16], promises[16 * i : 16 * i + 16])
-            if not page.more or not page.keys:
-                return _Look(ballots, page.fence)
-            after = page.keys[-1]
-
     async def _copy(
         self,
         partition: int,
+        tag: int,
         best: Mapping[bytes, tuple[bytes, NodeId]],
-        sources: Mapping[NodeId, _Look],
-        targets: Mapping[NodeId, _Look],
+        sources: Mapping[NodeId, Look],
+        targets: Mapping[NodeId, Look],
     ) -> None:
         lacking: dict[bytes, list[NodeId]] = {}
         by_source: dict[NodeId, list[bytes]] = {}
@@ -305,12 +318,13 @@ class Transition:
                 for node in targets:
                     chosen = [one for one in page if node in lacking.get(one.key, ())]
                     if chosen:
-                        await self._install(partition, node, chosen)
+                        await self._install(partition, tag, node, chosen)
 
-    async def _install(self, partition: int, node: NodeId, records: Sequence[Whole]) -> None:
+    async def _install(self, partition: int, tag: int, node: NodeId, records: Sequence[Whole]) -> None:
         """Best effort: whether it arrived is seen by looking again."""
         request = RegInstall(
             partition,
+            tag,
             [one.key for one in records],
             b"".join(one.ballot for one in records),
             [one.listing for one in records],
@@ -326,6 +340,7 @@ class Transition:
     # --- the map ---
 
     async def _put(self, before: Versioned, after: ClusterMap) -> Step:
+        assert after.progress > before.map.progress, "INV-15"
         revision = await self._coordinator.put(MAP_KEY, encode_map(after), expected=before.revision)
         if revision is None:
             return Step(before, "the map was changed by someone else; reading it again")
@@ -339,8 +354,11 @@ class Transition:
         return ""
 
 
-def _decide(sources: Mapping[NodeId, _Look]) -> tuple[dict[bytes, tuple[bytes, NodeId]], dict[bytes, None]]:
-    """(highest accepted ballot and who holds it, by key; registers with a promise above it)."""
+def _decide(sources: Mapping[NodeId, Look]) -> tuple[dict[bytes, tuple[bytes, NodeId]], dict[bytes, None]]:
+    """(highest accepted ballot and who holds it, by key; registers with a promise above it).
+
+    Promises of absent registers up to the floor are kept by the floor itself."""
+    floor = max(look.floor for look in sources.values())
     best: dict[bytes, tuple[bytes, NodeId]] = {}
     promised: dict[bytes, bytes] = {}
     for node, look in sources.items():
@@ -348,7 +366,9 @@ def _decide(sources: Mapping[NodeId, _Look]) -> tuple[dict[bytes, tuple[bytes, N
             promised[key] = max(promised.get(key, _ZERO), promise)
             if accepted != _ZERO and (key not in best or accepted > best[key][0]):
                 best[key] = (accepted, node)
-    unsettled = {key: None for key, promise in promised.items() if promise > best.get(key, (_ZERO, ""))[0]}
+    for key in best if floor != _ZERO else ():
+        promised[key] = max(promised[key], *(look.promised(key) for look in sources.values()))
+    unsettled = {key: None for key, promise in promised.items() if promise > best.get(key, (floor, ""))[0]}
     return {key: found for key, found in best.items() if key not in unsettled}, unsettled
 
 

@@ -11,7 +11,9 @@ from objstore.codec.envelope import HEADER_BYTES_MAX, MAGIC, EnvelopeHeader, dec
 from objstore.model.errors import Corrupt, NotFound
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
+    """Of an envelope."""
+
     node: str
     path: Path
     body: int  # offset of the first cell in the file
@@ -40,20 +42,21 @@ def flip_bit(folders: Mapping[str, Path], bucket: str, key: str, segment: int, s
     return newest.node
 
 
-def _envelopes(folders: Mapping[str, Path]) -> Iterator[_Place]:
+def _envelopes(folders: Mapping[str, Path]) -> Iterator[Place]:
     for node, folder in folders.items():
         for path in sorted(folder.rglob("*.vol")):
             if path.stat().st_size:
-                yield from _envelopes_of(node, path)
+                yield from envelopes_of(node, path)
 
 
-def _envelopes_of(node: str, path: Path) -> Iterator[_Place]:
+def envelopes_of(node: str, path: Path) -> Iterator[Place]:
+    """All in one volume file, those deleted moments ago among them."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as volume:
         at = volume.find(MAGIC)
         while at >= 0:
             try:
                 header, length = decode_header(volume[at : at + HEADER_BYTES_MAX])
-                yield _Place(node, path, at + length, header)
+                yield Place(node, path, at + length, header)
             except Corrupt:
                 length = len(MAGIC)  # those four bytes by chance, or an old, punched one
             at = volume.find(MAGIC, at + length)

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 from xml.etree import ElementTree
 
@@ -28,6 +29,23 @@ class S3Error(Exception):
         super().__init__(f"{action}: {status} {code}: {message}")
         self.status = status
         self.code = code
+
+
+class Answer(NamedTuple):
+    """Whatever the server answered, an error too."""
+
+    status: int
+    headers: http.client.HTTPMessage  # its names in any case
+    body: bytes
+
+    @property
+    def code(self) -> str:
+        """Of the error that it holds, else ""."""
+        return _find(self.body, "Code") if b"<Error>" in self.body else ""
+
+    def find(self, name: str) -> str:
+        """The text of the first XML element of that name, else ""."""
+        return _find(self.body, name)
 
 
 class S3Client:
@@ -106,27 +124,60 @@ class S3Client:
 
     # --- one request ---
 
+    def request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        *,
+        timeout_s: float | None = None,
+    ) -> Answer:
+        """One request, whatever comes of it. Never S3Error."""
+        response = self._exchange(method, path, query or {}, body, headers or {}, timeout_s)
+        try:
+            content = response.read()
+        except (OSError, http.client.HTTPException):
+            self._connection().close()
+            raise
+        return Answer(response.status, response.headers, content)
+
     def _call(self, method: str, path: str, query: Mapping[str, str] | None = None, body: bytes = b"") -> bytes:
         return self._send(method, path, query or {}, body).read()
 
     def _send(self, method: str, path: str, query: Mapping[str, str], body: bytes) -> http.client.HTTPResponse:
-        target = quote(path, safe="/-_.~")
-        arguments = "&".join(f"{quote(k, safe='-_.~')}={quote(v, safe='-_.~')}" for k, v in sorted(query.items()))
-        headers = self._sign(method, target, arguments, body)
-        connection = self._connection()
-        try:
-            connection.request(method, f"{target}?{arguments}" if arguments else target, body=body, headers=headers)
-            response = connection.getresponse()
-        except (OSError, http.client.HTTPException):
-            connection.close()  # the next request of this thread makes a new one
-            raise
-        finally:
-            self._local.used = time.monotonic()
+        response = self._exchange(method, path, query, body, {}, None)
         if response.status >= 300:
             answer = response.read()
             code = _find(answer, "Code") or response.reason
             raise S3Error(response.status, code, _find(answer, "Message"), f"{method} {path}")
         return response
+
+    def _exchange(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: bytes,
+        more: Mapping[str, str],
+        timeout_s: float | None,
+    ) -> http.client.HTTPResponse:
+        target = quote(path, safe="/-_.~")
+        arguments = "&".join(f"{quote(k, safe='-_.~')}={quote(v, safe='-_.~')}" for k, v in sorted(query.items()))
+        headers = self._sign(method, target, arguments, body, more)
+        connection = self._connection()
+        connection.timeout = self._timeout_s if timeout_s is None else timeout_s
+        if connection.sock is not None:
+            connection.sock.settimeout(connection.timeout)
+        try:
+            connection.request(method, f"{target}?{arguments}" if arguments else target, body=body, headers=headers)
+            return connection.getresponse()
+        except (OSError, http.client.HTTPException):
+            connection.close()  # the next request of this thread makes a new one
+            raise
+        finally:
+            self._local.used = time.monotonic()
 
     def _connection(self) -> http.client.HTTPConnection:
         connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
@@ -137,14 +188,17 @@ class S3Client:
             connection.close()  # it connects again by itself
         return connection
 
-    def _sign(self, method: str, target: str, arguments: str, body: bytes) -> dict[str, str]:
+    def _sign(
+        self, method: str, target: str, arguments: str, body: bytes, more: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
         """https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html"""
         now = time.gmtime()
         stamp, day = time.strftime("%Y%m%dT%H%M%SZ", now), time.strftime("%Y%m%d", now)
         digest = hashlib.sha256(body).hexdigest()
         headers = {"host": self._host, "x-amz-content-sha256": digest, "x-amz-date": stamp}
-        names = ";".join(headers)
-        lines = "".join(f"{name}:{value}\n" for name, value in headers.items())
+        headers |= {name.lower(): value.strip() for name, value in (more or {}).items()}
+        names = ";".join(sorted(headers))
+        lines = "".join(f"{name}:{value}\n" for name, value in sorted(headers.items()))
         request = "\n".join((method, target, arguments, lines, names, digest))
         scope = f"{day}/{self._region}/s3/aws4_request"
         to_sign = "\n".join(("AWS4-HMAC-SHA256", stamp, scope, hashlib.sha256(request.encode()).hexdigest()))

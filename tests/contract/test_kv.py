@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from objstore.adapters.kv import KEY_BYTES_MAX, LmdbKV, default_map_size
 from objstore.model.errors import Fatal
-from objstore.ports import KV, Write
+from objstore.ports import KV, DamagedKV, Write
 from tests.sim.kv import SimKV
 
 MIB = 1024 * 1024
@@ -93,11 +94,43 @@ def test_commits_outlive_the_environment(tmp_path: Path) -> None:
     again.close()
 
 
-def test_a_damaged_environment_says_what_to_do(tmp_path: Path) -> None:
+def test_a_damaged_environment_is_told_from_one_that_may_not_be_read(tmp_path: Path) -> None:
     (tmp_path / "kv").mkdir()
     (tmp_path / "kv" / "data.mdb").write_bytes(b"not a database" * 1000)
+    with pytest.raises(DamagedKV, match="MDB_INVALID"):
+        LmdbKV(tmp_path / "kv", ["a"])
+    (tmp_path / "kv" / "data.mdb").unlink()
+    (tmp_path / "kv" / "data.mdb").mkdir()
     with pytest.raises(Fatal, match="move that folder away"):
         LmdbKV(tmp_path / "kv", ["a"])
+
+
+@pytest.mark.parametrize("metas", [1, 2])
+def test_a_file_of_another_version_is_not_damaged_unless_it_contradicts_itself(tmp_path: Path, metas: int) -> None:
+    LmdbKV(tmp_path / "kv", ["a"]).close()
+    with (tmp_path / "kv" / "data.mdb").open("r+b") as file:
+        for meta in range(metas):
+            file.seek(meta * mmap.PAGESIZE + 16 + 4)  # the version follows the page header and the magic
+            file.write(b"\x41")
+    with pytest.raises((Fatal, DamagedKV)) as caught:
+        LmdbKV(tmp_path / "kv", ["a"])
+    assert isinstance(caught.value, Fatal if metas == 2 else DamagedKV)
+
+
+def test_a_window_shows_where_a_scan_ended(kv: KV) -> None:
+    kv.commit([("a", key, b"") for key in (b"b", b"d", b"f", b"h")])
+
+    def seen(start: bytes, end: bytes | None = None, limit: int | None = None) -> list[bytes]:
+        return [b"".join(key for key, _ in rows) for rows in kv.window("a", start, end, limit=limit)]
+
+    assert seen(b"") == [b"", b"bdfh", b""]
+    assert seen(b"c", b"g") == [b"b", b"df", b"h"]
+    assert seen(b"d", b"h") == [b"b", b"df", b"h"]
+    assert seen(b"d", limit=2) == [b"b", b"df", b""]
+    assert seen(b"c", b"d") == [b"b", b"", b"d"]
+    assert seen(b"a", b"b") == [b"", b"", b"b"]
+    assert seen(b"i") == [b"h", b"", b""]
+    assert kv.window("b", b"a") == ([], [], [])
 
 
 def test_the_map_is_large_and_costs_nothing(tmp_path: Path) -> None:
@@ -126,4 +159,5 @@ def test_real_and_simulated_agree(
         real.commit(writes)
         fake.commit(writes)
     assert real.scan("a", start, end, limit=limit) == fake.scan("a", start, end, limit=limit)
+    assert real.window("a", start, end, limit=limit) == fake.window("a", start, end, limit=limit)
     real.close()

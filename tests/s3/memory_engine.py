@@ -288,6 +288,10 @@ def _check(current: ObjectInfo | None, condition: WriteCondition, key: str) -> N
         refused = condition.if_none_match.split(",")
         if "*" in refused or current.etag in refused:
             raise errors.PreconditionFailed(f"object {key!r} exists")
+    if current is not None and condition.if_size not in (None, current.size):
+        raise errors.PreconditionFailed(f"object {key!r} has another size")
+    if current is not None and condition.if_modified_s not in (None, current.modified_ms // 1000):
+        raise errors.PreconditionFailed(f"object {key!r} was modified at another time")
 
 
 def _choose_parts(upload: _Upload, parts: Sequence[tuple[int, str]]) -> list[tuple[PartInfo, bytes]]:

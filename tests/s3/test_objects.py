@@ -6,6 +6,7 @@ import hashlib
 import os
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -162,6 +163,34 @@ def test_delete_objects_decides_conditions_per_key(s3: Any, bucket: str) -> None
     assert "Deleted" not in answer
     assert [(entry["Key"], entry["Code"]) for entry in answer["Errors"]] == [("b", "PreconditionFailed")]
     assert [entry["Key"] for entry in s3.list_objects_v2(Bucket=bucket)["Contents"]] == ["b"]
+
+
+def test_deletes_may_name_size_and_time(s3: Any, bucket: str) -> None:
+    where = {"Bucket": bucket, "Key": "k"}
+    s3.put_object(**where, Body=b"12345")
+    at = s3.head_object(**where)["LastModified"]
+    assert error_code(s3.delete_object, **where, IfMatchSize=4) == "PreconditionFailed"
+    assert error_code(s3.delete_object, **where, IfMatchLastModifiedTime=LONG_AGO) == "PreconditionFailed"
+    objects = [{"Key": "k", "Size": 6}, {"Key": "k", "LastModifiedTime": LONG_AGO}, {"Key": "k", "ETag": "other"}]
+    answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": objects})
+    assert [entry["Code"] for entry in answer["Errors"]] == ["PreconditionFailed"] * 3
+    assert status_of(s3.delete_object(**where, IfMatchSize=5, IfMatchLastModifiedTime=at)) == 204
+    assert status_of(s3.delete_object(**where, IfMatchSize=5, IfMatchLastModifiedTime=at)) == 204
+    missing = s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": "k", "Size": 5}, {"Key": "k", "ETag": "*"}]})
+    assert [entry["Code"] for entry in missing["Errors"]] == ["NoSuchKey"]
+
+
+def test_of_many_conditional_creators_one_wins(s3: Any, bucket: str) -> None:
+    def create(number: int) -> str:
+        try:
+            s3.put_object(Bucket=bucket, Key="once", Body=b"%d" % number * 40_000, IfNoneMatch="*")
+        except ClientError as error:
+            return str(error.response["Error"]["Code"])
+        return "made"
+
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = sorted(pool.map(create, range(8)))
+    assert outcomes == ["PreconditionFailed"] * 7 + ["made"]
 
 
 def test_a_copy_has_body_and_headers_of_its_source(s3: Any, bucket: str) -> None:

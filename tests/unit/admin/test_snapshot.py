@@ -73,6 +73,16 @@ def with_map(**fields: object) -> Observation:
     return changed(cluster_map=msgspec.structs.replace(HEALTHY.cluster_map, **fields))
 
 
+def new_nodes() -> tuple[NodeLease, ...]:
+    return tuple(msgspec.structs.replace(one, used_bytes=0) for one in HEALTHY.nodes)
+
+
+def without_index(count: int) -> Observation:
+    """So many nodes are back under their names with new ids, and with the journals of before."""
+    back = [msgspec.structs.replace(one, id=NodeId(f"new{i}"), lost=True) for i, one in enumerate(HEALTHY.nodes)]
+    return changed(nodes=(*back[:count], *HEALTHY.nodes[count:]))
+
+
 def codes(status: Status) -> list[str]:
     return [reason.code for reason in status.reasons]
 
@@ -94,7 +104,11 @@ NOT_HEALTHY: dict[str, tuple[Observation, str, str]] = {
     "no gateway": (changed(gateways=()), "UNAVAILABLE", "GATEWAY_DOWN"),
     "a dead gateway": (changed(probes={**HEALTHY.probes, "host:9000": "refused"}), "UNAVAILABLE", "GATEWAY_DOWN"),
     "no coordinator": (Observation(NOW, coordinator_error="refused"), "UNKNOWN", "COORDINATOR_DOWN"),
-    "no map yet": (changed(cluster_map=None), "UNKNOWN", "CLUSTER_FORMING"),
+    "no map yet": (changed(cluster_map=None, nodes=new_nodes()), "UNKNOWN", "CLUSTER_FORMING"),
+    "no map any more": (changed(cluster_map=None), "UNAVAILABLE", "METADATA_LOST"),
+    "three nodes without their index": (without_index(3), "UNAVAILABLE", "METADATA_LOST"),
+    "two nodes without their index": (without_index(2), "AT_RISK", "NODE_DOWN"),
+    "an interrupted recovery": (with_map(recovering=9), "UNAVAILABLE", "RECOVERY_UNFINISHED"),
     "no survey yet": (changed(survey=None), "UNKNOWN", "VIEW_STALE"),
     "an old survey": (with_survey(as_of_ms=NOW - VIEW_FRESH_MS - 1), "DEGRADED", "VIEW_STALE"),
     "a very old survey": (with_survey(as_of_ms=NOW - VIEW_LOST_MS - 1), "UNKNOWN", "VIEW_STALE"),
@@ -133,6 +147,14 @@ def test_what_is_not_well_is_said(name: str) -> None:
     status = build(seen)
     assert status.verdict == verdict, status.reasons
     assert code in codes(status)
+
+
+def test_every_step_of_a_recovery_names_the_next_one() -> None:
+    lost = build(without_index(8))
+    assert [reason.next for reason in lost.reasons if reason.code == "METADATA_LOST"] == ["objstore recover"]
+    assert "QUORUM_LOST" not in codes(lost) and "chaos" not in " ".join(r.next for r in lost.reasons)
+    begun = build(with_map(recovering=9))
+    assert [r.next for r in begun.reasons if r.code == "RECOVERY_UNFINISHED"] == ["objstore recover --yes"]
 
 
 def test_a_node_that_died_a_moment_ago_lowers_what_may_be_lost_though_the_survey_does_not_know_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from objstore.cluster.bootstrap import FIRST_EPOCH, first_map, reason_to_wait, spares
@@ -56,6 +57,14 @@ def test_two_nodes_of_one_name_hold_the_map_up_and_are_named() -> None:
     leases = [lease(1), lease(2), lease(3), lease(4, "n2")]
     assert make(leases) is None
     assert "more than one node is called n2" in reason_to_wait(leases, CODE, 0)
+
+
+@pytest.mark.parametrize("trace", [{"lost": True}, {"written": True}, {"used_bytes": 1}])
+def test_no_first_map_is_made_of_nodes_that_hold_data_of_a_former_one(trace: dict[str, object]) -> None:
+    """INV-13."""
+    leases = [lease(1), msgspec.structs.replace(lease(2), **trace), lease(3)]
+    assert make(leases) is None
+    assert reason_to_wait(leases, CODE, 0).endswith("n2 hold data of this cluster: run: objstore recover")
 
 
 def test_fewer_nodes_than_the_code_needs_cannot_be_asked_for() -> None:

@@ -171,6 +171,85 @@ def test_the_map_never_goes_back_nor_to_another_cluster(caplog: pytest.LogCaptur
         assert part in caplog.text
 
 
+def test_a_map_under_recovery_is_not_taken_and_a_lost_one_is_told_from_one_to_come() -> None:
+    async def body(world: World) -> None:
+        await world.put_map(msgspec.structs.replace(make_map(0), recovering=9))
+        await world.register(1, 2)
+        await world.directory.refresh()
+        assert world.directory.topology is None and not world.directory.is_lost
+        kept = msgspec.structs.replace(lease(3), written=True)
+        await world.coordinator.put(NODES + kept.id, encode_lease(kept))
+        await world.directory.refresh()
+        assert world.directory.is_lost and "objstore recover" in world.directory.missing()
+        await world.put_map(make_map(9))
+        await world.directory.refresh()
+        assert world.epoch == 9 and not world.directory.is_lost
+        await world.put_map(msgspec.structs.replace(make_map(9), recovering=10))
+        await world.directory.refresh()
+        assert world.epoch == 9
+
+    run(body)
+
+
+def steps() -> list[ClusterMap]:
+    """Every kind of step of a layout change, in order."""
+    before = make_map(epoch=5)
+    after = msgspec.structs.replace(before.current, epoch=6)
+    moving = [msgspec.structs.replace(before, next=after, synced=bytes([bits])) for bits in (0, 0b1000, 0b1010, 0b1111)]
+    return [before, *moving, msgspec.structs.replace(before, current=after)]
+
+
+def test_a_map_that_another_process_has_seen_is_taken_if_it_is_later() -> None:
+    """INV-15."""
+
+    async def body(world: World) -> None:
+        await world.put_map(steps()[0])
+        await world.directory.refresh()
+        world.go_away()
+        for known, later in zip(steps(), steps()[1:], strict=False):
+            assert world.directory.topology is not None and world.directory.topology.map == known
+            world.directory.offer(encode_map(later))
+            taken = world.directory.topology
+            assert taken.map == later and world.directory.raw_map == encode_map(later)
+            for early in steps()[: steps().index(later) + 1]:
+                world.directory.offer(encode_map(early))
+            assert world.directory.topology is taken
+
+    run(body)
+
+
+def test_the_coordinator_shows_a_map_that_was_offered_before_and_then_a_later_one() -> None:
+    async def body(world: World) -> None:
+        await world.put_map(make_map(epoch=1))
+        await until(lambda: world.epoch == 1, "a map")
+        world.directory.offer(encode_map(make_map(epoch=2)))
+        taken = world.directory.topology
+        await world.put_map(make_map(epoch=2))
+        found = await world.coordinator.get(MAP_KEY)
+        await world.directory.refresh()
+        assert found is not None and world.directory.map_revision == found.revision
+        assert world.directory.topology is taken
+        await world.put_map(make_map(epoch=3))
+        await until(lambda: world.epoch == 3, "the map after it")
+
+    run(body)
+
+
+def test_who_needs_only_the_map_reads_no_leases() -> None:
+    async def main() -> None:
+        world = World()
+        world.directory = Directory(world.coordinator, world.clock, with_nodes=False)
+        world.directory.start()
+        await world.register(1)
+        await world.put_map(make_map())
+        await world.directory.wait_ready(30)
+        await world.directory.refresh()
+        assert world.names == [] and world.directory.raw_map == encode_map(make_map())
+        await world.directory.close()
+
+    asyncio.run(main())
+
+
 def test_a_lease_that_cannot_be_read_hides_no_other(caplog: pytest.LogCaptureFixture) -> None:
     async def body(world: World) -> None:
         await world.coordinator.put(NODES + "x", b"\xc1")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
 
 from objstore.codec.envelope import decode_header, shape_of
+from objstore.engine.calls import Calls
 from objstore.engine.peers import Peers
 from objstore.engine.rebuilding import Job, Rebuilder
 from objstore.engine.types import Moved, Placed, Trimmed
-from objstore.model.errors import NotFound, ObjstoreError, QuorumLost
+from objstore.model.errors import NotFound, ObjstoreError, QuorumLost, StaleEpoch
 from objstore.model.ids import NodeId
 from objstore.model.manifest import BlobRef
 from objstore.placement.topology import Topology
@@ -18,7 +20,7 @@ from objstore.ports import Buffer
 from objstore.wire import messages as m
 from tests.sim.cluster import SimCluster
 from tests.sim.loop import run
-from tests.unit.repair.rig import MappedCluster, body
+from tests.unit.repair.rig import MappedCluster, body, machine_of
 
 Tamper = Callable[[NodeId, m.Request, bytes], bytes]
 
@@ -79,6 +81,24 @@ class Bench:
     def job(self, *without: int, rebuild: tuple[Placed, ...] = (), move: tuple[Moved, ...] = ()) -> Job:
         holders = {shard: (node,) for shard, node in enumerate(self.owners) if shard not in without}
         return Job(self.blob, 0, self.partition, holders, rebuild, move)
+
+
+class Late:
+    """Calls of which deletions are held up until `go_on`."""
+
+    def __init__(self, calls: Calls, paused: asyncio.Event, go_on: asyncio.Event) -> None:
+        self._calls, self._paused, self._go_on = calls, paused, go_on
+
+    async def call(
+        self, node: NodeId, request: m.Request, payload: Buffer = b"", *, timeout_s: float = 4.0
+    ) -> tuple[m.Reply, bytes | memoryview]:
+        if isinstance(request, m.FragDelete):
+            self._paused.set()
+            await self._go_on.wait()
+        return await self._calls.call(node, request, payload, timeout_s=timeout_s)
+
+    def is_up(self, node: NodeId) -> bool:
+        return self._calls.is_up(node)
 
 
 @pytest.mark.parametrize("size", [40_000, 1_000_003, 6_500_001])  # one short stripe; one; several, streamed
@@ -180,15 +200,50 @@ def test_a_trim_needs_the_copy_at_home_to_read_well_and_the_layout_to_be_the_sam
             home = bench.owners[4]
             await bench.executor.run(bench.job(move=(Moved(4, home, bench.other),)))
             trim = Trimmed(4, home, bench.other)
-            assert not await bench.executor.trim(bench.job(), trim, lambda: False)
+            assert not await bench.executor.trim(bench.job(), trim, 7, lambda: False)
             await bench.envelope(bench.other, 4)
             await bench.delete(home, 4)
             with pytest.raises(ObjstoreError):
-                await bench.executor.trim(bench.job(), trim, lambda: True)
+                await bench.executor.trim(bench.job(), trim, 7, lambda: True)
             await bench.envelope(bench.other, 4)  # the last copy is still there
             await bench.executor.run(bench.job(4, rebuild=(Placed(4, home),)))
-            assert await bench.executor.trim(bench.job(), trim, lambda: True)
+            assert await bench.executor.trim(bench.job(), trim, 7, lambda: True)
             with pytest.raises(NotFound):
                 await bench.envelope(bench.other, 4)
 
     run(main, 36)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_trim_that_was_sent_under_an_older_layout_spares_what_has_become_the_last_copy(restarted: bool) -> None:
+    """A repairer is paused right before it sends; its successor, under the next layout, trims the other copy."""
+
+    async def main() -> None:
+        async with MappedCluster(37) as sim:
+            bench = Bench(sim)
+            await bench.put(100_000)
+            home = bench.owners[4]
+            await bench.executor.run(bench.job(move=(Moved(4, home, bench.other),)))
+            before = await bench.envelope(home, 4)
+            paused, go_on = asyncio.Event(), asyncio.Event()
+            late = asyncio.ensure_future(
+                Rebuilder(Late(bench.calls, paused, go_on)).trim(
+                    bench.job(), Trimmed(4, home, bench.other), 7, lambda: True
+                )
+            )
+            await paused.wait()
+            assert await bench.executor.trim(bench.job(), Trimmed(4, bench.other, home), 8, lambda: True)
+            if restarted:
+                machine = machine_of(sim, bench.other)
+                sim.kill(machine, power=True)
+                await sim.start_node(machine)
+                await asyncio.sleep(5)
+            go_on.set()
+            with pytest.raises(StaleEpoch):
+                await late
+            assert await bench.envelope(bench.other, 4) == before
+            await bench.delete(bench.other, 4)  # on proof that nobody needs it: under any layout
+            with pytest.raises(NotFound):
+                await bench.envelope(bench.other, 4)
+
+    run(main, 37)

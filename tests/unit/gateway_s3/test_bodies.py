@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.s3.bodies import CompletePart, DeleteEntry, parse_complete, parse_create_bucket, parse_delete
+from gateway.s3.conditions import entry_condition
 from gateway.s3.errors import S3Error
+from objstore.engine.types import WriteCondition
 from tests.unit.gateway_s3 import boto
 
 # Characters that XML 1.0 can carry: boto3 writes others down as they are, and no parser can read those.
@@ -30,7 +34,16 @@ def test_the_delete_of_boto3_is_read_back(keys: list[str], quiet: bool) -> None:
 
 def test_versions_and_etags_of_a_delete() -> None:
     body = b"<Delete><Object><Key> a </Key><VersionId>null</VersionId><ETag>&quot;e&quot;</ETag></Object></Delete>"
-    assert parse_delete(body).entries == (DeleteEntry(" a ", "null", "e"),)
+    assert parse_delete(body).entries == (DeleteEntry(" a ", "null", '"e"'),)
+
+
+def test_the_conditions_of_a_delete_as_boto3_writes_them() -> None:
+    when = datetime(2026, 11, 22, 18, 0, 5, tzinfo=UTC)
+    wanted = {"Objects": [{"Key": "k", "ETag": '"e"', "Size": 7, "LastModifiedTime": when}]}
+    sent = boto.send(boto.client(), lambda c: c.delete_objects(Bucket="bucket", Delete=wanted))
+    (entry,) = parse_delete(sent.body).entries
+    condition = entry_condition(entry.etag, entry.size, entry.modified)
+    assert condition == WriteCondition("e", None, 7, int(when.timestamp()))
 
 
 @pytest.mark.parametrize(
@@ -42,7 +55,7 @@ def test_versions_and_etags_of_a_delete() -> None:
         (b"<Delete><Object><Key>a</Key><Key>b</Key></Object></Delete>", "MalformedXML"),
         (b"<Delete><Object><Key>a</Key><Only>b</Only></Object></Delete>", "MalformedXML"),
         (b"<Delete><Object><Key>a</Key></Object><Quiet>maybe</Quiet></Delete>", "MalformedXML"),
-        (b"<Delete><Object><Key>a</Key><Size>1</Size></Object></Delete>", "NotImplemented"),
+        (b"<Delete><Object><Key>a</Key><Size>1</Size><Size>2</Size></Object></Delete>", "MalformedXML"),
         (b"<Delete>" + b"<Object><Key>a</Key></Object>" * 1001 + b"</Delete>", "MalformedXML"),
         (b"<Complete/>", "MalformedXML"),
         (b"", "MalformedXML"),

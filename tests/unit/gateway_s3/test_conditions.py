@@ -6,7 +6,15 @@ import itertools
 
 import pytest
 
-from gateway.s3.conditions import Verdict, check_copy_source, check_read, range_applies, write_condition
+from gateway.s3.conditions import (
+    Verdict,
+    check_copy_source,
+    check_read,
+    delete_condition,
+    entry_condition,
+    range_applies,
+    write_condition,
+)
 from gateway.s3.errors import S3Error
 from objstore.engine.types import ALWAYS, WriteCondition
 
@@ -80,6 +88,26 @@ def test_conditions_of_a_write_reach_the_engine_without_quotes() -> None:
     assert write_condition({"if-none-match": "*"}) == WriteCondition(None, "*")
     assert write_condition({"if-match": '"a", b'}) == WriteCondition("a,b", None)
     assert write_condition({"if-match": '"a"', "if-none-match": '"b"'}) == WriteCondition("a", "b")
+
+
+def test_conditions_of_a_delete_reach_the_engine() -> None:
+    assert delete_condition({}) == ALWAYS
+    headers = {"if-match": '"e"', "x-amz-if-match-size": "0", "x-amz-if-match-last-modified-time": AT}
+    assert delete_condition(headers) == WriteCondition("e", None, 0, MODIFIED_MS // 1000)
+    assert entry_condition(None, None, None) == ALWAYS
+    assert entry_condition('"e"', "5", "2013-05-24T00:00:00Z") == WriteCondition("e", None, 5, MODIFIED_MS // 1000)
+    assert entry_condition("*", None, None) == WriteCondition("*")
+
+
+@pytest.mark.parametrize(("size", "modified"), [("-1", None), ("1e3", None), ("", None), (None, "soon"), (None, "")])
+def test_a_condition_of_a_delete_that_cannot_be_read_is_refused_not_ignored(
+    size: str | None, modified: str | None
+) -> None:
+    with pytest.raises(S3Error) as caught:
+        entry_condition(None, size, modified)
+    assert caught.value.code == "InvalidArgument"
+    with pytest.raises(S3Error):
+        entry_condition("", None, None)
 
 
 def test_a_weak_etag_of_a_write_never_becomes_a_strong_one() -> None:

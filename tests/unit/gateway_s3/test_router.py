@@ -256,3 +256,13 @@ def test_the_design_document_has_the_table_of_the_router() -> None:
     shown = dict(re.findall(r"^\| (\w+) \| [^|]* \| (yes|partial|absent|501)\b", text, re.MULTILINE))
     words = {Support.YES: "yes", Support.PARTIAL: "partial", Support.ABSENT: "absent", Support.NO: "501"}
     assert shown == {row.operation.value: words[row.support] for row in TABLE}
+
+
+def test_the_design_names_the_conditions_of_each_operation() -> None:
+    text = (Path(gateway.s3.__path__[0]) / "DESIGN.md").read_text()
+    table = text.partition("## Conditions")[2].partition("## Operations")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line[:1] == "|"]
+    written = {operation: conditions.split() for operation, conditions, _ in rows[2:]}
+    assert written == {row.operation.value: sorted(row.conditions) for row in TABLE if row.conditions}
+    assert routed("DELETE", "/bucket/key", {"x-amz-if-match-size": "5"}) is Operation.DELETE_OBJECT
+    assert refused("PUT", "/bucket/key", {"x-amz-if-match-size": "5"}).status == 501

@@ -15,7 +15,9 @@ from objstore.model.errors import Fatal
 from objstore.model.ids import BlobId
 from objstore.model.manifest import FragmentId
 from objstore.node.index import partition_of
-from objstore.node.service import TABLES, NodeService, open_node
+from objstore.node.register_rows import INLINE
+from objstore.node.sealed import SealedKV
+from objstore.node.service import COUNTED, TABLES, NodeService, open_node
 from objstore.ports import KV, Buffer, Disk
 from objstore.wire.messages import Reply, Request
 from tests.sim.disk import SimDisk
@@ -81,7 +83,13 @@ class Rig:
         self.random = SeededRandom(1)
         self.fatal: list[Fatal] = []
 
+    @property
+    def rows(self) -> SealedKV:
+        """What is in the store, to look at."""
+        return SealedKV(self.kv, COUNTED)
+
     async def open(self, **changes: Any) -> NodeService:
+        self.rows.check(also=[INLINE])
         settings: dict[str, Any] = {
             "cluster_id": CLUSTER,
             "name": "n1",

@@ -11,22 +11,25 @@ import pytest
 
 from objstore.model.errors import Fatal, InsufficientStorage, ObjstoreError, Overloaded, Unavailable
 from objstore.node import commit as commit_module
-from objstore.node.commit import GroupCommit
+from objstore.node.commit import GroupCommit, Planned
+from objstore.node.journal import TABLE, Journal
 from objstore.node.volumes import BLOCK, Volumes
 from objstore.ports import Write
 from tests.sim.disk import SimDisk
 from tests.sim.kv import SimKV
-from tests.unit.node.rig import run
+from tests.unit.node.rig import CLUSTER, run
 
 
 class Parts:
     def __init__(self, capacity: int | None = None) -> None:
         self.disk = SimDisk()
-        self.kv = SimKV(["t"], capacity)
+        self.kv = SimKV(["t", TABLE], capacity)
         self.volumes = Volumes(self.disk, volume_bytes=4 * BLOCK)
         self.volumes.recover([])
         self.fatal: list[Fatal] = []
-        self.commits = GroupCommit(self.kv, self.volumes, self.fatal.append)
+        self.journal = Journal(self.disk, CLUSTER, "n" * 16, lambda: b"saltsalt", file_bytes=4096)
+        self.journal.recover(self.kv)
+        self.commits = GroupCommit(self.kv, self.volumes, self.journal, self.fatal.append)
         self.settled: list[tuple[str, ObjstoreError | None]] = []
 
     def submit(self, name: str, value: bytes = b"v", volumes: Sequence[int] = ()) -> asyncio.Future[None]:
@@ -90,9 +93,9 @@ def test_a_plan_sees_everything_before_it_and_nothing_after() -> None:
         parts = Parts()
         seen: list[list[str]] = []
 
-        def plan() -> list[Write]:
+        def plan() -> Planned:
             seen.append(parts.stored())
-            return [("t", key.encode(), None) for key in parts.stored()]
+            return Planned([("t", key.encode(), None) for key in parts.stored()])
 
         parts.submit("a")
         planned = parts.commits.submit(plan=plan)

@@ -53,7 +53,7 @@ async def stats(node: NodeService) -> NodeStatsReply:
 
 
 def offset_of(rig: Rig, fragment: FragmentId) -> int:
-    held = index.find(rig.kv, fragment.pack())
+    held = index.find(rig.rows, fragment.pack())
     assert held is not None
     return held.extent.offset
 
@@ -168,7 +168,7 @@ def test_a_put_over_a_rotten_fragment_replaces_it_and_keeps_the_old_one_in_quara
         rig.sim_disk.flip(VOLUME, offset_of(rig, ONE) + len(raw) - 30)
         await put(node, ONE, raw)
         assert await ask(node, FragVerify(ONE.pack())) == Ok()
-        assert len(index.quarantined(rig.kv, ONE.pack())) == 1
+        assert len(index.quarantined(rig.rows, ONE.pack())) == 1
         after = await stats(node)
         assert (after.fragments, after.used_bytes) == (1, 2 * padded(len(raw)))
 
@@ -191,7 +191,7 @@ def test_verify_quarantines_what_rotted(where: int | str) -> None:
         with pytest.raises(NotFound):
             await ask(node, FragRead(ONE.pack(), 0, 1))
         assert await ask(node, FragLocate(BLOB, 0)) == FragLocated([2])
-        ((_, held, reason),) = index.quarantined(rig.kv, ONE.pack())
+        ((_, held, reason),) = index.quarantined(rig.rows, ONE.pack())
         assert held.partition == P and reason
         after = await stats(node)
         assert (after.fragments, after.data_changes[P]) == (1, 3)
@@ -251,7 +251,7 @@ def test_delete_gives_the_space_back_and_ignores_the_unknown() -> None:
         assert await ask(node, FragLocate(BLOB, 0)) == FragLocated([2])
         after = await stats(node)
         assert (after.fragments, after.used_bytes) == (1, padded(len(whole(fragments[2]))))
-        assert index.quarantined(rig.kv, ONE.pack()) == [], "a proof that nobody needs it covers quarantined copies"
+        assert index.quarantined(rig.rows, ONE.pack()) == [], "a proof that nobody needs it covers quarantined copies"
         assert before - rig.sim_disk.used == padded(len(raw)) + padded(len(whole(fragments[0])))
 
     with_node(check)
@@ -398,7 +398,7 @@ def test_what_a_volume_lost_is_no_longer_held(how: str, running: bool) -> None:
         for fragment in gone:
             with pytest.raises(NotFound):
                 await ask(again, FragRead(fragment.pack(), 0, 1))
-            ((_, held, reason),) = index.quarantined(rig.kv, fragment.pack())
+            ((_, held, reason),) = index.quarantined(rig.rows, fragment.pack())
             assert held.partition == P and VOLUME in reason
         listed = await ask(again, FragList(P, b"", 10))
         assert isinstance(listed, FragListed)
@@ -433,16 +433,16 @@ def test_a_quarantined_copy_whose_volume_is_gone_holds_no_space() -> None:
         rig.sim_disk.flip(VOLUME, offset_of(rig, ONE) + 200)
         with pytest.raises(Corrupt):
             await ask(node, FragVerify(ONE.pack()))
-        ((_, _, reason),) = index.quarantined(rig.kv, ONE.pack())
+        ((_, _, reason),) = index.quarantined(rig.rows, ONE.pack())
         rig.disk.unlink(VOLUME)
         await node.check_volumes()
-        ((_, held, kept_reason),) = index.quarantined(rig.kv, ONE.pack())
+        ((_, held, kept_reason),) = index.quarantined(rig.rows, ONE.pack())
         after = await stats(node)
         assert (held.extent.length, kept_reason) == (0, reason)
-        assert (after.fragments, after.used_bytes, list(index.extents(rig.kv))) == (0, 0, [])
+        assert (after.fragments, after.used_bytes, list(index.extents(rig.rows))) == (0, 0, [])
         await put(node, ONE, whole(ONE))
         assert await ask(node, FragDelete(P, ONE.pack())) == Ok()
-        assert index.quarantined(rig.kv, ONE.pack()) == []
+        assert index.quarantined(rig.rows, ONE.pack()) == []
 
     with_node(check)
 

@@ -9,6 +9,7 @@ from objstore.node import index
 from objstore.node.rebuild import rebuild_index
 from objstore.node.service import TABLES, NodeService
 from objstore.node.volumes import BLOCK
+from objstore.ports import KV
 from objstore.wire.messages import FragDelete, FragList, FragListed, FragPut, FragVerify, NodeStats, NodeStatsReply, Ok
 from tests.sim.kv import SimKV
 from tests.unit.node.rig import BITS, CLUSTER, Rig, ask, blob_in, run, whole
@@ -16,7 +17,7 @@ from tests.unit.node.rig import BITS, CLUSTER, Rig, ask, blob_in, run, whole
 PARTITIONS = 1 << BITS
 
 
-def rows(kv: SimKV) -> dict[str, list[tuple[bytes, bytes]]]:
+def rows(kv: KV) -> dict[str, list[tuple[bytes, bytes]]]:
     return {table: kv.scan(table, b"") for table in index.TABLES}
 
 
@@ -38,7 +39,7 @@ def test_the_rebuilt_index_is_the_lost_one() -> None:
     async def main() -> None:
         rig = Rig()
         await filled(rig)
-        lost = rows(rig.sim_kv)
+        lost = rows(rig.rows)
         fresh = SimKV(TABLES)
         result = rebuild_index(rig.disk, fresh, CLUSTER, PARTITIONS)
         assert rows(fresh) == lost
@@ -124,6 +125,6 @@ def test_an_envelope_larger_than_one_read_is_found() -> None:
         await node.close()
         fresh = SimKV(TABLES)
         assert rebuild_index(rig.disk, fresh, CLUSTER, PARTITIONS).fragments == 3
-        assert rows(fresh) == rows(rig.sim_kv)
+        assert rows(fresh) == rows(rig.rows)
 
     run(main())

@@ -13,6 +13,7 @@ from objstore.model.clock import Ballot
 from objstore.model.errors import Corrupt
 from objstore.node import register_rows as rows
 from objstore.node.register_rows import CUT, INLINE, NOTHING, REG, TABLES, Held
+from objstore.ports import DamagedKV
 from objstore.register.acceptor import AcceptorState
 from tests.sim.kv import SimKV
 
@@ -106,11 +107,11 @@ def test_a_commit_between_the_two_reads_is_noticed() -> None:
     assert rows.complete(kv, row, with_data=True) == held(6, data=b"newer")
 
 
-def test_a_lost_inline_row_is_corrupt_not_empty() -> None:
+def test_a_lost_inline_row_is_damage_not_empty() -> None:
     kv = SimKV(TABLES)
     put(kv, b"p", held(5, data=b"data"))
     kv.commit([(INLINE, b"p", None)])
-    with pytest.raises(Corrupt, match="inline"):
+    with pytest.raises(DamagedKV, match="inline"):
         rows.load(kv, b"p")
 
 

@@ -282,10 +282,11 @@ def test_drop_takes_what_was_queued_before_it_and_spares_what_comes_after() -> N
 # --- installing ------------------------------------------------------------------------------------------------------
 
 
-def installing(names: list[bytes], times: list[int], datas: list[bytes]) -> tuple[RegInstall, bytes]:
+def installing(names: list[bytes], times: list[int], datas: list[bytes], tag: int = 0) -> tuple[RegInstall, bytes]:
     count = len(names)
     request = RegInstall(
         P,
+        tag,
         [key(name) for name in names],
         b"".join(ballot(time) for time in times),
         [b"l"] * count,
@@ -309,10 +310,15 @@ def test_install_moves_registers_forward_only() -> None:
     with_node(check)
 
 
-def test_install_ignores_fences_because_it_copies() -> None:
+def test_an_install_below_the_fence_is_refused() -> None:
+    """It may be late, and the node dropped since: what it forgot must not come back (INV-6)."""
+
     async def check(rig: Rig, node: NodeService) -> None:
-        await ask(node, RegFence([P], 100))
-        request, payload = installing([b"a"], [3], [b""])
+        await ask(node, RegDrop([P], 100))
+        request, payload = installing([b"a"], [3], [b""], 99)
+        assert await ask(node, request, payload) == RegStale(100)
+        assert (await pull(node))[0].keys == []
+        request, payload = installing([b"a"], [3], [b""], 100)
         assert await ask(node, request, payload) == Ok()
         assert (await pull(node))[0].keys == [key(b"a")]
 
@@ -323,12 +329,12 @@ def test_malformed_installs_change_nothing() -> None:
     async def check(rig: Rig, node: NodeService) -> None:
         good, payload = installing([b"a", b"b"], [1, 1], [b"12", b"345"])
         broken = [
-            (RegInstall(P, good.keys, ballot(1), good.listings, good.states, good.data_lengths), payload),
-            (RegInstall(P, good.keys, good.ballots, [b"l"], good.states, good.data_lengths), payload),
-            (RegInstall(P, good.keys, good.ballots, good.listings, good.states, [2, 4]), payload),
-            (RegInstall(P, good.keys, good.ballots, good.listings, good.states, [-1, 6]), payload),
-            (RegInstall(P, [key(b"a")] * 2, good.ballots, good.listings, good.states, good.data_lengths), payload),
-            (RegInstall(99, good.keys, good.ballots, good.listings, good.states, good.data_lengths), payload),
+            (RegInstall(P, 0, good.keys, ballot(1), good.listings, good.states, good.data_lengths), payload),
+            (RegInstall(P, 0, good.keys, good.ballots, [b"l"], good.states, good.data_lengths), payload),
+            (RegInstall(P, 0, good.keys, good.ballots, good.listings, good.states, [2, 4]), payload),
+            (RegInstall(P, 0, good.keys, good.ballots, good.listings, good.states, [-1, 6]), payload),
+            (RegInstall(P, 0, [key(b"a")] * 2, good.ballots, good.listings, good.states, good.data_lengths), payload),
+            (RegInstall(99, 0, good.keys, good.ballots, good.listings, good.states, good.data_lengths), payload),
         ]
         for request, data in broken:
             with pytest.raises(InvalidRequest):

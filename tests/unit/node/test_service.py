@@ -14,7 +14,7 @@ from objstore.adapters.disk import LocalDisk
 from objstore.adapters.kv import LmdbKV
 from objstore.model import limits
 from objstore.model.cluster import ClusterMap, ErasureCode, Layout, Node, View
-from objstore.model.errors import Fatal, InvalidRequest
+from objstore.model.errors import Fatal, InvalidRequest, Unreachable
 from objstore.model.ids import NodeId
 from objstore.model.manifest import FragmentId
 from objstore.node import index
@@ -28,6 +28,9 @@ from objstore.wire.messages import (
     FragLocated,
     FragPut,
     FragVerify,
+    MapFound,
+    MapRead,
+    Named,
     NodeStats,
     NodeStatsReply,
     Ok,
@@ -37,6 +40,7 @@ from objstore.wire.messages import (
     RegAccepted,
     RegDigested,
     RegDigests,
+    encode_message,
 )
 from tests.sim.kv import SimKV
 from tests.unit.node.rig import BITS, Rig, ask, ballot, blob_in, run, whole, with_node
@@ -49,6 +53,28 @@ ONE = FragmentId(blob_in(P), 0, 1)
 def test_ping_tells_who_answers() -> None:
     async def check(rig: Rig, node: NodeService) -> None:
         assert await ask(node, Ping()) == Pong("n1", "node", node.id)
+
+    with_node(check)
+
+
+def test_it_tells_the_newest_map_that_it_has_seen() -> None:
+    seen = [b"", b"map 1", b"map 2"]
+
+    async def check(rig: Rig, node: NodeService) -> None:
+        for expected in (b"", b"map 1", b"map 2"):
+            assert await node.handle(MapRead(), b"") == (MapFound(), expected)
+            seen.pop(0)
+
+    with_node(check, newest_map=lambda: seen[0])
+
+
+def test_a_request_for_the_node_that_had_this_address_before_is_refused() -> None:
+    async def check(rig: Rig, node: NodeService) -> None:
+        assert await ask(node, Named(node.id, encode_message(Ping()))) == Pong("n1", "node", node.id)
+        with pytest.raises(Unreachable, match="no longer here"):
+            await ask(node, Named("another", encode_message(Ping())))
+        with pytest.raises(InvalidRequest, match="cannot be read"):
+            await ask(node, Named(node.id, b"\xc1"))
 
     with_node(check)
 

@@ -2,8 +2,8 @@
 
 from objstore.model import limits
 from objstore.model.clock import Ballot
-from objstore.model.errors import PreconditionFailed
-from objstore.model.records import ABSENT, Register, Value, decode
+from objstore.model.errors import GivenUp, PreconditionFailed
+from objstore.model.records import ABSENT, Register, Value, decode, encode
 from objstore.register.change import Outcome, apply, body_of
 
 
@@ -43,3 +43,31 @@ def test_refusal_is_an_error_and_no_new_value() -> None:
 
     decision = apply(Value(b"", b"", b""), refuse, b"op", Ballot(1, 1), None)
     assert decision.value is None and isinstance(decision.error, PreconditionFailed)
+
+
+def test_ids_that_were_given_up_are_refused_for_ever_and_younger_ones_are_not() -> None:
+    value = apply(ABSENT, lambda _: Outcome(b"", b"", ids_floor=50), b"gc", Ballot(60, 1), None).value
+    for round in range(70, 200, 10):
+        assert value is not None
+        old = apply(value, append, b"old", Ballot(round, 1), None, 50)
+        assert old.value is None and isinstance(old.error, GivenUp)
+        assert apply(value, append, b"none", Ballot(round, 1), None, None).value is not None
+        value = apply(value, append, b"young%d" % round, Ballot(round, 1), None, 51).value
+
+
+def test_a_forgotten_register_refuses_the_ids_that_are_older_than_its_floor() -> None:
+    forgotten = Value(b"", encode(Register(b"", (), 40)), b"")
+    assert isinstance(apply(forgotten, append, b"old", Ballot(60, 1), None, 40).error, GivenUp)
+    written = apply(forgotten, append, b"young", Ballot(60, 1), None, 41).value
+    assert written is not None
+    assert isinstance(apply(written, append, b"old", Ballot(70, 1), None, 40).error, GivenUp), "also later"
+
+
+def test_pruned_operations_do_not_make_younger_ids_be_refused() -> None:
+    value = ABSENT
+    for i in range(limits.OPS_KEPT_MAX + 9):
+        decision = apply(value, append, b"%d" % i, Ballot(i + 10, 1), None)
+        assert decision.value is not None
+        value = decision.value
+    assert decode(value.state, Register).ops_floor > 10
+    assert apply(value, append, b"long", Ballot(999, 1), None, 1).value is not None

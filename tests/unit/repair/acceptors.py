@@ -13,7 +13,7 @@ from objstore.model.clock import ZERO, Ballot
 from objstore.model.cluster import ClusterMap, ErasureCode, Layout, Node, View, decode_map, encode_map
 from objstore.model.errors import Unreachable
 from objstore.model.ids import BucketId, NodeId
-from objstore.model.records import RegisterKey, Space
+from objstore.model.records import RegisterKey, Space, Value
 from objstore.placement.topology import Topology
 from objstore.ports import Buffer
 from objstore.register import acceptor
@@ -22,6 +22,7 @@ from objstore.register.change import Outcome, body_of
 from objstore.repair.controller import room_for_out
 from objstore.repair.transition import Transition, Versioned
 from objstore.wire import messages as m
+from objstore.wire.fields import NO_BALLOT
 
 CODE = ErasureCode(1, 1)  # three replicas
 BITS = 2
@@ -46,9 +47,11 @@ class Acceptors:
 
     names: tuple[NodeId, ...]
     show_promises: bool = True
+    joint_fences: bool = True
     down: dict[NodeId, None] = field(default_factory=dict)
     registers: dict[tuple[NodeId, int], dict[bytes, Stored]] = field(default_factory=dict)
     fences: dict[tuple[NodeId, int], int] = field(default_factory=dict)
+    floors: dict[tuple[NodeId, int], Ballot] = field(default_factory=dict)
     before_call: Callable[[NodeId, m.Request], None] = lambda node, request: None
 
     def is_up(self, node: NodeId) -> bool:
@@ -68,11 +71,10 @@ class Acceptors:
 
     def answer(self, node: NodeId, request: m.Request, payload: bytes) -> tuple[m.Reply, bytes]:
         match request:
-            case m.RegRead() | m.RegPrepare() | m.RegAccept():
+            case m.RegRead() | m.RegPrepare() | m.RegAccept() | m.RegInstall() | m.RegForget():
                 if request.tag < self.fences.get((node, request.partition), 0):
                     return m.RegStale(self.fences[node, request.partition]), b""
-                held = self.table(node, request.partition).setdefault(request.key, Stored())
-                return self.one(held, request, payload)
+                return self.current(node, request, payload)
             case m.RegFence():
                 for p in request.partitions:
                     self.fences[node, p] = max(self.fences.get((node, p), 0), request.tag)
@@ -82,27 +84,45 @@ class Acceptors:
                     if self.fences.get((node, p), 0) < request.tag:
                         self.fences[node, p] = request.tag
                         self.table(node, p).clear()
+                        self.floors.pop((node, p), None)
                 return m.Ok(), b""
             case m.RegDigests():
                 counts = [len(self.written(node, p)) for p in request.partitions]
                 return m.RegDigested(counts, [0] * len(counts)), b""
             case m.RegPull():
                 return self.pull(node, request)
-            case m.RegInstall():
-                return self.install(node, request, payload), b""
         raise AssertionError(request)
 
-    def one(
-        self, held: Stored, request: m.RegRead | m.RegPrepare | m.RegAccept, payload: bytes
+    def current(
+        self,
+        node: NodeId,
+        request: m.RegRead | m.RegPrepare | m.RegAccept | m.RegInstall | m.RegForget,
+        payload: bytes,
     ) -> tuple[m.Reply, bytes]:
-        state = m.RegState(held.acceptor.accepted.pack(), held.listing, held.state)
+        if isinstance(request, m.RegInstall):
+            return self.install(node, request, payload), b""
+        if isinstance(request, m.RegForget):
+            return self.forget(node, request), b""
+        if isinstance(request, m.RegRead | m.RegPrepare) and acceptor.is_joint(request.tag) and self.joint_fences:
+            self.fences[node, request.partition] = request.tag
+        held = self.table(node, request.partition).setdefault(request.key, Stored())
+        return self.one(held, self.floor(node, request.partition), request, payload)
+
+    def floor(self, node: NodeId, partition: int) -> Ballot:
+        return self.floors.get((node, partition), ZERO)
+
+    def one(
+        self, held: Stored, floor: Ballot, request: m.RegRead | m.RegPrepare | m.RegAccept, payload: bytes
+    ) -> tuple[m.Reply, bytes]:
+        known = NO_BALLOT if held.acceptor.accepted != ZERO else floor.pack()
+        state = m.RegState(held.acceptor.accepted.pack(), held.listing, held.state, known)
         if isinstance(request, m.RegRead):
             return state, held.data
         ballot = Ballot.unpack(request.ballot)
         decide = acceptor.prepare if isinstance(request, m.RegPrepare) else acceptor.accept
-        held.acceptor, granted = decide(held.acceptor, ballot)
+        held.acceptor, granted = decide(held.acceptor, ballot, floor)
         if not granted:
-            return m.RegRefused(max(held.acceptor).pack()), b""
+            return m.RegRefused(acceptor.refusal(held.acceptor, floor).pack()), b""
         if isinstance(request, m.RegAccept):
             held.listing, held.state, held.data = request.listing, request.state, payload
             return m.RegAccepted(), b""
@@ -127,6 +147,7 @@ class Acceptors:
             len(keys) > len(page),
             self.fences.get((node, request.partition), 0),
             b"".join(row.acceptor.promised.pack() for row in rows) if everything else b"",
+            self.floor(node, request.partition).pack(),
         )
         return reply, b"".join(row.data for row in full)
 
@@ -137,9 +158,20 @@ class Acceptors:
             offset += len(data)
             held = self.table(node, request.partition).setdefault(key, Stored())
             ballot = Ballot.unpack(request.ballots[16 * i : 16 * i + 16])
-            held.acceptor, taken = acceptor.install(held.acceptor, ballot)
+            held.acceptor, taken = acceptor.install(held.acceptor, ballot, self.floor(node, request.partition))
             if taken:
                 held.listing, held.state, held.data = request.listings[i], request.states[i], data
+        return m.Ok()
+
+    def forget(self, node: NodeId, request: m.RegForget) -> m.Reply:
+        floor = max(self.floor(node, request.partition), Ballot.unpack(request.floor))
+        self.floors[node, request.partition] = floor
+        table = self.table(node, request.partition)
+        for i, key in enumerate(request.keys):
+            held = table.get(key, Stored())
+            empty = not held.listing and not body_of(Value(b"", held.state, b""))
+            if empty and acceptor.may_forget(held.acceptor, Ballot.unpack(request.ballots[16 * i :][:16]), floor):
+                table.pop(key, None)
         return m.Ok()
 
 

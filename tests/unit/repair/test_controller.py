@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from objstore.cluster.detector import Health, Status
@@ -81,3 +82,9 @@ def test_node_back_under_its_name_replaces_the_member_that_is_out() -> None:
     assert decide(a_map(), health(A="down"), [newcomer]) == Nothing(), "the old one may come back yet"
     assert decide(a_map(), health(), [newcomer]) == Nothing(), "two live nodes of one name are a mistake"
     assert decide(a_map(out="A"), health(A="out"), [lease("new", "another")]) == Nothing()
+
+
+def test_a_map_under_recovery_is_left_alone() -> None:
+    for joint in (False, True):
+        under = msgspec.structs.replace(a_map(joint=joint), recovering=9)
+        assert decide(under, health(A="out", B="up")) == Nothing()

@@ -23,11 +23,14 @@ from objstore.testing.s3client import S3Client
     ],
 )
 @pytest.mark.parametrize("body", [b"", b"data"])
-def test_a_signature_is_the_one_that_botocore_makes(target: str, arguments: str, body: bytes) -> None:
+@pytest.mark.parametrize("more", [{}, {"x-amz-copy-source": "/b/a", "If-Match": '"0f"'}])
+def test_a_signature_is_the_one_that_botocore_makes(
+    target: str, arguments: str, body: bytes, more: dict[str, str]
+) -> None:
     client = S3Client("http://localhost:9000", "AKID", "secret", "us-east-1")
-    mine = client._sign("PUT", target, arguments, body)
+    mine = client._sign("PUT", target, arguments, body, more)
     url = f"http://localhost:9000{target}" + (f"?{arguments}" if arguments else "")
-    request = AWSRequest("PUT", url, data=body, headers={"host": "localhost:9000"})
+    request = AWSRequest("PUT", url, data=body, headers={"host": "localhost:9000", **more})
     request.context["timestamp"] = mine["x-amz-date"]
     request.headers["x-amz-date"] = mine["x-amz-date"]
     request.headers["x-amz-content-sha256"] = mine["x-amz-content-sha256"]
