@@ -209,7 +209,7 @@ CANARIES = (
         "map goes back",
         DIRECTORY,
         (Edit("known is None or found.progress > known.map.progress", "known is None or known.map != found"),),
-        "pytest tests/unit/cluster/test_directory.py",
+        "pytest tests/unit/cluster/test_directory.py::test_a_map_that_another_process_has_seen_is_taken_if_it_is_later",
         "INV-15: a map that a node remembers replaces a later one",
         limit=1,
     ),
