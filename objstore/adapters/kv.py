@@ -35,12 +35,15 @@ _FORMAT_AT = 16  # magic and version in a meta page, after the header that every
 # What LMDB says when it meets pages that it cannot have written. Another version of it is not among these, nor is
 # "panic": that is an environment that failed to write, and sound again when it is opened again.
 _DAMAGE = (
+    lmdb.BadDbiError,  # the record of a table is another one than when it was opened
+    lmdb.BadTxnError,  # a page made the transaction invalid: ours are used once, and end with their first error
     lmdb.CorruptedError,
     lmdb.CursorFullError,  # a tree deeper than any: pages that lead in a circle
     lmdb.IncompatibleError,  # flags of a table that we never set
     lmdb.InvalidError,
     lmdb.PageFullError,
     lmdb.PageNotFoundError,
+    lmdb.ProblemError,
 )
 
 

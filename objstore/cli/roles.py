@@ -14,6 +14,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -94,8 +95,8 @@ async def coordinator(context: Context) -> AsyncIterator[str]:
     disk.lock()
     try:
         tables = (TABLE, sealed.TABLE)
-        store = await asyncio.to_thread(open_store, disk, "kv", tables, (TABLE,), substitute=FILE)
-        kv = sealed.SealedKV(store, (TABLE,))
+        opening = partial(open_store, disk, "kv", tables, (TABLE,), substitute=FILE)
+        kv = sealed.SealedKV(await asyncio.get_running_loop().run_in_executor(None, opening), (TABLE,))
         service = await open_coordinator(
             kv,
             context.clock,
@@ -145,7 +146,7 @@ async def _run_node(stack: AsyncExitStack, context: Context, link: Link, disk: L
     from objstore.node.service import COUNTED, INDEX, TABLES, open_node
 
     section = context.config.node
-    kv = await asyncio.to_thread(open_store, disk, INDEX, TABLES, COUNTED)
+    kv = await asyncio.get_running_loop().run_in_executor(None, open_store, disk, INDEX, TABLES, COUNTED)
     stack.callback(kv.close)
     capacity = section.capacity or disk.space()[1]
     directory = await _follow(stack, context, link, with_nodes=False)  # for gateways that cannot ask the coordinator

@@ -132,6 +132,6 @@ async def _live(context: Context) -> None:
     """From start to the cancellation that ends it; raises what is fatal."""
     async with ROLES[context.role](context) as address:
         ready = {"ready": True, "role": context.role, "name": context.name, "address": address, "pid": os.getpid()}
-        print(json.dumps(ready), flush=True)  # BrokenPipeError here: whoever started us is gone, and so are we
         log.info("ready at %s", address or "no address of its own")
+        print(json.dumps(ready), flush=True)  # BrokenPipeError here: whoever started us is gone, and so are we
         raise await asyncio.shield(context.fatal)

@@ -34,7 +34,9 @@ def open_store(
         damage.mark(disk, store, why)
     if damage.is_marked(disk, store):
         if substitute and not disk.exists(substitute):
-            raise Fatal(f"The store in {path} is damaged, and {substitute} is gone. Bring one of them back from a copy.")
+            raise Fatal(
+                f"The store in {path} is damaged, and {substitute} is gone. Bring one of them back from a copy."
+            )
         damage.set_aside(disk, store, lambda name: disk.rename(store, name))
     return LmdbKV(path, tables)
 
@@ -66,8 +68,8 @@ def main(path: str, tables: str, counted: str) -> int:
     except DamagedKV as found:
         print(found.strerror)
         return _FOUND
-    except Fatal as error:
-        print(error, file=sys.stderr)
+    except (Fatal, OSError, MemoryError) as error:
+        print(str(error) or "there is not enough memory", file=sys.stderr)
         return 1
     return 0
 

@@ -3,8 +3,8 @@
 Whoever leads repair calls this while the coordinator has no map, and writes the result with expected=0: of two
 that try, one wins. Nodes that register later are spares until an operator gives them a share.
 
-A first map is made of empty nodes only (INV-13). One made of nodes that hold data would have lost sight of all of it: what
-was acknowledged would be gone, and every fragment an orphan.
+A first map is made of empty nodes only (INV-13). One made of nodes that hold data would have lost sight of all of it:
+what was acknowledged would be gone, and every fragment an orphan.
 """
 
 from __future__ import annotations

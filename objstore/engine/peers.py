@@ -71,12 +71,13 @@ class Peers:
         self._asked += len(some)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + REFRESH_S
-        asking = {asyncio.create_task(self._ask_coordinator()), *(asyncio.create_task(self._ask(n)) for n in some)}
+        asking = [asyncio.create_task(self._ask_coordinator()), *(asyncio.create_task(self._ask(n)) for n in some)]
         try:
             while asking and self.topology is before and (left_s := deadline - loop.time()) > 0:
-                done, asking = await asyncio.wait(asking, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+                done, _ = await asyncio.wait(asking, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     task.result()
+                asking = [task for task in asking if task not in done]
         finally:
             for task in asking:
                 task.cancel()

@@ -301,11 +301,14 @@ class SegmentWriter:
         return [node for node, answer in zip(nodes, answers, strict=True) if not isinstance(answer, BaseException)]
 
     def _free(self, absent: list[int]) -> list[NodeId]:
-        """Members with a lease that hold no shard of this segment, in handoff order."""
+        """Members that hold no shard of this segment, in handoff order: those with a lease; while there are too few
+        shards all of them, since on a machine out of breath a lease ends before its holder does."""
         topology = self._peers.topology
         holding = {sink.node for shard, sink in enumerate(self._sinks) if shard not in absent}
         order = (*topology.data_owners(self.partition), *topology.handoff(self.partition))
-        return [node for node in order if node not in holding and self._peers.has_lease(node)] if absent else []
+        everybody = self._is_short(absent)
+        free = [node for node in order if node not in holding and (everybody or self._peers.has_lease(node))]
+        return free if absent else []
 
     async def _place(self, shard: int, node: NodeId, absent: list[int]) -> bool:
         """One shard on one node: sent again if it was kept, else made anew from those that are durable."""

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from objstore.model.ids import BlobId, BucketId
+from objstore.model.ids import BucketId
 from objstore.model.manifest import BlobRef
 
 

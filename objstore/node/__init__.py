@@ -5,6 +5,7 @@ identity       which node this data folder is; rebuild: the fragment index from 
 registers      the acceptor side of the key registers; register_rows, register_pages: rows and pages of them
 fragments      put, read, verify, delete; streams: the same in pieces; stored: checking where it lies
 index          rows that say where a fragment is; claims: changes of one fragment follow each other
+sealed         the key-value store, believed only after it verified; damage: one that did not is set aside
 volumes        append-only files and their space; space: who may still use it; budget: bytes at work at once
 commit         group commit: one sync per volume, one of the journal and one key-value commit per batch
 journal        every accepted value in plain files too; journal_format: their bytes; compaction: old files go

@@ -1,4 +1,4 @@
-"""A key-value store whose rows are believed only after they verified, because the real one has no checksums.
+"""A key-value store whose rows are believed only after they verified (INV-16): the real one has no checksums.
 
 Each row ends with a seal: a hash of table, key and value. What a seal cannot tell:
 

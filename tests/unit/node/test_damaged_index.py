@@ -1,4 +1,4 @@
-"""A node whose index rots: it answers as before or not at all, ends, and begins a new life that keeps what it had."""
+"""A node whose index rots: it answers as before or not at all, ends, and in a new life keeps what it had (INV-16)."""
 
 from __future__ import annotations
 
