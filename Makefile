@@ -29,7 +29,8 @@ prove: $(VENV)/.installed-test
 	$(BIN)/python -m tests.sim.explorer --schedules 200000 --jobs 2
 	$(BIN)/python -m tests.sim --start 200 --seeds 2000 --jobs 2 --minutes 20
 	$(BIN)/python -m tests.sim --canaries --jobs 2
-	$(BIN)/python -m tests.process.chaos --seconds 60 --seed 1 --seeds 3
+	OBJSTORE_LONG=1 $(BIN)/pytest -m long
+	$(BIN)/python -m tests.process.chaos --seconds 60 --seed 1 --seeds 2
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "$(PYTHON) is Python %d.%d; objstore needs 3.11 or newer: make PYTHON=python3.11" % sys.version_info[:2])'

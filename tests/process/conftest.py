@@ -21,7 +21,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.process)
             item.add_marker(pytest.mark.timeout(150))
             if item.get_closest_marker("long") and os.environ.get("OBJSTORE_LONG") != "1":
-                item.add_marker(pytest.mark.skip("takes long: set OBJSTORE_LONG=1, as .ci/run does"))
+                item.add_marker(pytest.mark.skip("takes long: set OBJSTORE_LONG=1, as make prove does"))
 
 
 @pytest.fixture

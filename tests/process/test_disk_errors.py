@@ -149,7 +149,10 @@ def garble(index: Path) -> None:
             file.write(chance.randbytes(512))
 
 
-@pytest.mark.parametrize(("harm", "name"), [(lose, "n2"), (cut, "n4"), (garble, "n7")])
+@pytest.mark.parametrize(
+    ("harm", "name"),
+    [(lose, "n2"), *(pytest.param(*harm, marks=pytest.mark.long) for harm in ((cut, "n4"), (garble, "n7")))],
+)
 def test_a_node_without_its_index_takes_its_old_place_under_a_new_id(
     cluster: LocalCluster, harm: Callable[[Path], None], name: str
 ) -> None:

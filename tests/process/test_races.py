@@ -67,7 +67,7 @@ def winners(answers: list[Answer]) -> list[int]:
     return [number for number, answer in enumerate(answers) if answer.code == wanted]
 
 
-@pytest.mark.parametrize("count", [20, 50])
+@pytest.mark.parametrize("count", [50, pytest.param(20, marks=pytest.mark.long)])
 @pytest.mark.parametrize("size", [100, 100_000])
 def test_one_of_many_creators_wins_and_the_others_hear_412(
     fronts: tuple[S3Client, S3Client], count: int, size: int
