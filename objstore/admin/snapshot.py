@@ -46,7 +46,9 @@ def build(seen: Observation) -> Status:
     repairers = [_process(lease, {}) for lease in seen.repairers]
     survey = seen.survey
     objects = survey.objects if survey else None
-    reasons = [*_reasons(seen, nodes, gateways), *_data_reasons(survey, objects, nodes)]
+    reasons = _reasons(seen, nodes, gateways)
+    is_stale = any(reason.code == "VIEW_STALE" for reason in reasons)
+    reasons += _data_reasons(survey, objects, nodes, is_stale=is_stale)
     if not seen.local:
         reasons = [Reason(r.code, r.text, "" if "chaos" in r.next else r.next) for r in reasons]
     can_lose = _can_lose(seen, nodes)
@@ -235,14 +237,21 @@ def _view_reasons(seen: Observation, cluster_map: ClusterMap) -> list[Reason]:
     return reasons
 
 
-def _data_reasons(survey: Survey | None, objects: ObjectCounts | None, nodes: list[NodeStatus]) -> list[Reason]:
+def _data_reasons(
+    survey: Survey | None, objects: ObjectCounts | None, nodes: list[NodeStatus], *, is_stale: bool
+) -> list[Reason]:
     if survey is None or objects is None:
         return []
     reasons = []
     if objects.unreadable:
         text = f"{figures.plural(objects.unreadable, 'object')} cannot be read now"
-        away = any(node.state in ("late", "down", "out") for node in nodes)
-        next_step = "start the nodes that are down" if away else "too many shards are damaged: restore or delete them"
+        if any(node.state in ("late", "down", "out") for node in nodes):
+            next_step = "start the nodes that are down"
+        elif is_stale:
+            text = f"{figures.plural(objects.unreadable, 'object')} could not be read when the repairer last looked"
+            next_step = "wait until it has looked again"
+        else:
+            next_step = "too many shards are damaged: restore or delete them"
         reasons.append(Reason("OBJECT_UNREADABLE", text, next_step))
     if low := objects.reduced + objects.minimum:
         share = figures.percent(low, objects.total)

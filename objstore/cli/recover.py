@@ -26,8 +26,10 @@ from objstore.cluster.port import CLUSTER_KEY
 from objstore.config import Config, load, missing
 from objstore.local.folder import locate
 from objstore.model.errors import ConfigError, Unavailable
-from objstore.recovery.procedure import Defaults, Finding, Recovery, cluster_id_of
+from objstore.recovery.procedure import Defaults, Finding, MapChanged, Recovery, cluster_id_of
 from objstore.rpc.client import TcpTransport
+
+CLAIM_TRIES = 5
 
 
 class Report(msgspec.Struct):
@@ -87,6 +89,30 @@ def _config(arguments: argparse.Namespace) -> Config:
     return config
 
 
+async def _recover(recovery: Recovery, arguments: argparse.Namespace, progress: _Progress) -> tuple[Finding, str, bool]:
+    """(what was found, why nothing may be done, whether it was done). Looks again when the map changes under it, as
+    it does while nodes are still coming and going."""
+    for tries_left in reversed(range(CLAIM_TRIES)):
+        found = await recovery.examine()
+        progress.clear()
+        refusal = _refusal(found, accept_loss=arguments.accept_loss)
+        if not arguments.json:
+            print("\n".join(describe(found)))
+        if refusal or not arguments.yes:
+            return found, refusal, False
+        try:
+            await recovery.carry_out(found)
+        except MapChanged:
+            if not tries_left:
+                raise
+            print("the cluster map has changed meanwhile; looking again", file=sys.stderr)
+            continue
+        finally:
+            progress.clear()
+        return found, "", True
+    raise AssertionError("the last try returns or raises")
+
+
 async def _main(arguments: argparse.Namespace, config: Config) -> int:
     transport = TcpTransport(config.cluster.secret.encode(), "")
     progress = _Progress()
@@ -99,15 +125,7 @@ async def _main(arguments: argparse.Namespace, config: Config) -> int:
         cluster = config.cluster
         defaults = Defaults(cluster.code, cluster.partition_bits, codec_of(cluster), cluster.initial_nodes)
         recovery = Recovery(coordinator, transport, SystemRandom(), defaults, progress)
-        found = await recovery.examine()
-        progress.clear()
-        refusal = _refusal(found, accept_loss=arguments.accept_loss)
-        if not arguments.json:
-            print("\n".join(describe(found)))
-        recovered = arguments.yes and not refusal
-        if recovered:
-            await recovery.carry_out(found)
-            progress.clear()
+        found, refusal, recovered = await _recover(recovery, arguments, progress)
     finally:
         progress.clear()
         await transport.close()

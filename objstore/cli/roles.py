@@ -161,6 +161,7 @@ async def _run_node(stack: AsyncExitStack, context: Context, link: Link, disk: L
         capacity_bytes=capacity,
         reserve_bytes=min(section.reserve, capacity // 20),  # on a small disk the default would leave nothing
         quarantine=Bounds(section.quarantine_days * DAY_S, min(section.quarantine, capacity // 20)),
+        scrub_rate=section.scrub,
         partition_bits=context.config.cluster.partition_bits,
         on_fatal=context.fail,
         newest_map=lambda: directory.raw_map,

@@ -24,6 +24,7 @@ from objstore.config.kinds import (
     OPTIONAL_ADDRESS,
     OPTIONAL_NAME,
     S3_SECRET,
+    SCRUB,
     SIZE,
     Kind,
     count,
@@ -76,6 +77,7 @@ class NodeSection:
     reserve: int = _key(limits.GIB, SIZE)
     quarantine: int = _key(limits.GIB, SIZE)
     quarantine_days: int = _key(30, count(1, 3650))
+    scrub: int = _key(16 * limits.MIB, SCRUB)  # bytes/s; 0 = none
 
 
 @dataclass(frozen=True, slots=True)

@@ -248,13 +248,22 @@ class FragmentStore:
         return FragListed(b"".join(found), lengths, more), b""
 
     async def verify(self, request: FragVerify, payload: Buffer) -> _Answer:
-        fragment = request.fragment
         await self._trims.raise_to(request.epoch)
+        await self.check(request.fragment)
+        return Ok(), b""
+
+    def lengths_after(self, fragment: bytes, limit: int) -> Sequence[tuple[bytes, int]]:
+        """(id, bytes) of fragments behind one, in order."""
+        start = fragment + b"\x00" if fragment else b""
+        return [(key, index.unpack(row).extent.length) for key, row in self._kv.scan(index.FRAG, start, limit=limit)]
+
+    async def check(self, fragment: bytes) -> None:
+        """Read it back. Raises Corrupt if it is damaged, and then it is in quarantine; NotFound if it is not here."""
         async with self.budget.hold(READ_BYTES), self.claims.hold(fragment) as claim:
             held = self._find(fragment)
             damage = await self._damage(fragment, held)
             if damage is None:
-                return Ok(), b""
+                return
             await self._quarantine(fragment, held, damage, claim)
         raise Corrupt(f"{_name(fragment)} was damaged on the disk and is now in quarantine: {damage}")
 

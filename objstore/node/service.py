@@ -27,6 +27,7 @@ from objstore.node.journal_format import SALT_BYTES
 from objstore.node.lost import LostRecords
 from objstore.node.quarantine import Bounds
 from objstore.node.registers import RegisterStore
+from objstore.node.scrub import Scrub
 from objstore.node.sealed import SealedKV
 from objstore.node.space import Space
 from objstore.node.streams import Streams
@@ -61,10 +62,12 @@ async def open_node(
     volume_bytes: int = VOLUME_BYTES,
     record_file_bytes: int = journal.FILE_BYTES,
     quarantine: Bounds | None = None,
+    scrub_rate: int = 0,
     on_fatal: Callable[[Fatal], None] = lambda fatal: None,
     newest_map: Callable[[], bytes] = bytes,
 ) -> NodeService:
     """Start on a data folder: recover, or begin. `raw` must have TABLES. Raises Fatal when the folder is not ours.
+    scrub_rate: bytes per second that are read back to find rot; 0 = none.
     newest_map: the encoded cluster map as far as this process knows it, for those who ask; b"" = none.
 
     A store that is found damaged is marked, and the node ends; whoever starts it again sets the store aside first."""
@@ -111,7 +114,8 @@ async def open_node(
     opened.append(parts)
     streams = Streams(parts.fragments, clock, int.from_bytes(random.bytes(6), "big"))
     boot = int.from_bytes(random.bytes(6), "big")
-    return NodeService(parts, streams, quarantine or Bounds(), newest_map, name=name, zone=zone, boot=boot)
+    scrub = Scrub(parts.fragments, scrub_rate, random.bytes(index.FRAGMENT_BYTES)) if scrub_rate else None
+    return NodeService(parts, streams, quarantine or Bounds(), scrub, newest_map, name=name, zone=zone, boot=boot)
 
 
 def _mark_lost(disk: Disk, lost: IndexLost) -> None:
@@ -140,6 +144,7 @@ class NodeService:
         parts: Parts,
         streams: Streams,
         quarantine: Bounds,
+        scrub: Scrub | None,
         newest_map: Callable[[], bytes],
         *,
         name: str,
@@ -189,7 +194,10 @@ class NodeService:
         }
         self._compactor = parts.compactor
         self._compactor.start()
-        self._ticker = asyncio.get_running_loop().create_task(self._tick_forever())
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._tick_forever())]
+        if scrub is not None:
+            self._tasks.append(loop.create_task(scrub.run()))
 
     @property
     def has_lost_records(self) -> bool:
@@ -257,8 +265,9 @@ class NodeService:
 
     async def close(self) -> None:
         """Everything that was queued is durable or has failed on return."""
-        self._ticker.cancel()
-        await asyncio.wait([self._ticker])
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)
         await self._compactor.close()
         await self._commits.close()
 

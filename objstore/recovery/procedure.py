@@ -95,6 +95,10 @@ class Finding:
         return sorted(node.name for node in members if node.id in self.roster.missing)
 
 
+class MapChanged(Conflict):
+    """Before anything was done: what was found is no longer so."""
+
+
 class Recovery:
     def __init__(
         self, coordinator: Coordinator, transport: Transport, random: Random, defaults: Defaults, progress: Progress
@@ -216,7 +220,7 @@ class Recovery:
             claimed = msgspec.structs.replace(found.planned, current=nobody, recovering=epoch)
         revision = await self._coordinator.put(MAP_KEY, encode_map(claimed), expected=found.revision)
         if revision is None:
-            raise Conflict("the cluster map was changed meanwhile; look again: objstore recover")
+            raise MapChanged("the cluster map was changed meanwhile; look again: objstore recover")
         return revision
 
     async def _close(self, calls: Leaseholders, found: Finding) -> None:

@@ -83,6 +83,7 @@ class Surveyor:
     def __init__(self, calls: Calls, clock: Clock, code: ErasureCode) -> None:
         self.inventory = Inventory(code)
         self.complete = False
+        self.listed = False  # in the last look every member that answers has told what it holds
         self.stats: dict[NodeId, NodeStatsReply] = {}  # of the members that answer
         self.disputes: dict[int, list[Dispute]] = {}
         self._calls = calls
@@ -306,6 +307,7 @@ class Surveyor:
                 if look.due(signature, now) or (partition in needed and signature != look.signature):
                     due.append((node, partition))
             await asyncio.sleep(0)
+        self.listed = True
         due.sort(key=lambda one: one[1])  # all nodes of a partition close together in time
 
         async def one(what: tuple[NodeId, int]) -> None:
@@ -315,6 +317,7 @@ class Surveyor:
                 listing = await self._list(node, partition)
             except ObjstoreError as error:
                 log.debug("survey: fragments of partition %d on %s: %s", partition, node, error)
+                self.listed = False
                 return
             if self.inventory.noted(node, partition) != noted:
                 return

@@ -46,7 +46,7 @@ from objstore.ports import Clock, Random
 from objstore.register.change import Change, Outcome
 from objstore.repair.antientropy import AntiEntropy
 from objstore.repair.controller import Begin, Continue, Replace, decide, room_for_out, waiting_for
-from objstore.repair.dispatcher import FAILED_AFTER, Budget, Dispatcher, Parked, Silence
+from objstore.repair.dispatcher import FAILED_AFTER, Budget, Dispatcher, Hopeless, Parked, Silence
 from objstore.repair.garbage import Garbage
 from objstore.repair.redundancy import can_lose, totals
 from objstore.repair.report import Ledger, Situation
@@ -79,6 +79,17 @@ class Office:
     settings: RepairSettings
 
 
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What the last look that ended has found. While the next one reads, the inventory is neither here nor there."""
+
+    generation: int  # of the inventory; -1: not every member that answers has told what it holds
+    objects: ObjectCounts
+    can_lose: int
+    redundancy: list[int]
+    nodes: dict[str, NodeHoldings]  # by node id
+
+
 class Term:
     """One leadership. Make it with `begin`, then run all of `loops` until leadership is lost."""
 
@@ -109,6 +120,7 @@ class Term:
         self._forgot_at = float("-inf")
         self._looked = asyncio.Event()
         self._looked_ms = 0
+        self._picture: Picture | None = None
 
     @classmethod
     async def begin(cls, office: Office, cluster_map: ClusterMap) -> Term:
@@ -220,6 +232,7 @@ class Term:
                     began_ms = self._clock.wall_ms()  # what changes during the look may not be seen by it
                     await self._surveyor.look(topology)
                     self._looked_ms = began_ms
+                    self._picture = self._take_picture()
                     self._looked.set()
                     await self._dispatcher.trim(self._may_act)
             except ObjstoreError as error:
@@ -276,23 +289,32 @@ class Term:
                     log.info("the survey cannot be published now: %s", error)
             await asyncio.sleep(PUBLISH_S)
 
-    def _report(self) -> Survey:
+    def _take_picture(self) -> Picture:
         inventory, code = self._inventory, self._map.code
-        live = len(inventory.live)
-        counts = totals(inventory.histogram, code)
-        return Survey(
-            as_of_ms=self._looked_ms,
-            leader=self._office.name,
-            epoch=self._map.newest.epoch,
-            code=str(code),
-            objects=ObjectCounts(*counts),
-            can_lose=can_lose(inventory.histogram, code, live),
+        return Picture(
+            generation=inventory.generation if self._surveyor.listed else -1,
+            objects=ObjectCounts(*totals(inventory.histogram, code)),
+            can_lose=can_lose(inventory.histogram, code, len(inventory.live)),
             redundancy=list(inventory.histogram),
-            repair=self._ledger.progress(self._clock.monotonic(), self._clock.wall_ms(), self._situation()),
             nodes={
                 node.id: NodeHoldings(inventory.fragments_on(node.id), inventory.missing_on(node.id))
                 for node in self._map.nodes
             },
+        )
+
+    def _report(self) -> Survey:
+        assert self._picture is not None, "a look has ended"
+        picture = self._picture
+        return Survey(
+            as_of_ms=self._looked_ms,
+            leader=self._office.name,
+            epoch=self._map.newest.epoch,
+            code=str(self._map.code),
+            objects=picture.objects,
+            can_lose=picture.can_lose,
+            redundancy=picture.redundancy,
+            repair=self._ledger.progress(self._clock.monotonic(), self._clock.wall_ms(), self._situation()),
+            nodes=picture.nodes,
             events=list(self._ledger.events),
             receipt=self._ledger.receipt,
         )
@@ -302,7 +324,8 @@ class Term:
         failures = list(dispatcher.failures.values())
         failed = [failure for failure in failures if failure.attempts >= FAILED_AFTER]
         parked = dispatcher.parked()
-        hopeless = dispatcher.hopeless()
+        looked = self._picture is not None and self._picture.generation == inventory.generation
+        hopeless = dispatcher.hopeless() if looked else Hopeless()  # until then nodes may hold what is not listed yet
         silent = self._silent()
         return Situation(
             code=self._map.code,

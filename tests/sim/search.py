@@ -36,19 +36,19 @@ class Result:
 
 
 def run_one(seed: int) -> Result:
-    logging.disable(logging.CRITICAL)  # what nodes log about injected faults
-
     def hangs(number: int, frame: FrameType | None) -> None:
         raise TimeoutError(f"the run hangs: {HANG_S} s of real time are over")
 
     begun = time.process_time()
     signal.signal(signal.SIGALRM, hangs)
     signal.alarm(HANG_S)
+    logging.disable(logging.CRITICAL)  # what nodes log about injected faults
     try:
         report = run_plan(draw(seed))
     except Exception:  # noqa: BLE001 - whatever it is, this seed is bad
         return Result(seed, (traceback.format_exc(),), "", time.process_time() - begun, 0, 0, 0)
     finally:
+        logging.disable(logging.NOTSET)
         signal.alarm(0)
     cpu_s = time.process_time() - begun
     return Result(seed, tuple(report.wrong), report.trace, cpu_s, report.operations, report.failed, report.messages)

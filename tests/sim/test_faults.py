@@ -22,6 +22,7 @@ REGRESSIONS = {
 }
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("first", SEEDS[::AT_A_TIME])
 def test_faulty_runs_keep_the_promises(first: int, capfd: pytest.CaptureFixture[str]) -> None:
     bad = search(SEEDS[first : first + AT_A_TIME], jobs=JOBS, minutes=0, twice=False)
