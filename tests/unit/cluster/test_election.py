@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from objstore.cluster.election import Election
+from objstore.cluster.port import Entry
 from objstore.cluster.store import CoordinatorStore
 from tests.sim.coordinator import LocalCoordinator, ManualClock
 from tests.unit.cluster.steps import until
@@ -141,5 +142,53 @@ def test_a_put_whose_answer_was_lost_still_counts() -> None:
         assert not leader.is_leader
         forgetful.away = False
         await until(lambda: leader.is_leader, "leads")
+
+    run(body)
+
+
+class Slow(LocalCoordinator):
+    """Answers come late: something happens after a request was carried out, before its answer is heard."""
+
+    def __init__(self, world: World, between: Callable[[], Awaitable[object]]) -> None:
+        super().__init__(world.coordinator.store, world.clock)
+        self._between = between
+
+    async def range(self, prefix: str) -> tuple[list[Entry], int]:
+        found = await super().range(prefix)
+        await self._between()
+        return found
+
+
+def test_two_that_saw_the_key_vacant_do_not_both_lead() -> None:
+    """Who writes the key without looking at its revision takes it from the one who leads: two leaders would change the
+    layout and delete at the same time (INV-15)."""
+
+    async def body(world: World) -> None:
+        two = Election(world.coordinator, world.clock, KEY, "r2", TTL_S)
+        one = Election(Slow(world, two._hold), world.clock, KEY, "r1", TTL_S)
+        await one._hold()
+        assert two.is_leader and not one.is_leader
+
+    run(body)
+
+
+def test_a_late_answer_does_not_prolong_leadership() -> None:
+    """The lease runs from when the coordinator prolonged it, not from when that was heard: who counts from there leads
+    on beside its successor (INV-15)."""
+
+    async def body(world: World) -> None:
+        late = [0.0, TTL_S / 2]
+
+        async def between() -> None:
+            world.clock.advance(late.pop(0))
+
+        leader = Election(Slow(world, between), world.clock, KEY, "r1", TTL_S)
+        granted = world.clock.now
+        await leader._hold()
+        assert leader.is_leader
+        await leader._hold()
+        assert not late
+        world.clock.advance(granted + TTL_S - world.clock.now)
+        assert not leader.is_leader
 
     run(body)

@@ -139,6 +139,32 @@ def test_a_full_index_fails_the_batch_and_all_that_built_on_it_and_stores_nothin
     run(main())
 
 
+def test_what_was_queued_behind_a_batch_that_found_the_index_full_fails_with_it() -> None:
+    """It was decided on the states that the batch would have stored: stored alone, it would answer for what is not
+    durable (INV-2)."""
+
+    async def main() -> None:
+        parts = Parts()
+        commit = parts.kv.commit
+        behind: list[asyncio.Future[None]] = []
+
+        def full_once(writes: Sequence[Write]) -> None:
+            if not behind:
+                behind.extend((parts.submit("b"), parts.submit("c")))
+                raise OSError(errno.ENOSPC, "full")
+            commit(writes)
+
+        parts.kv.commit = full_once  # type: ignore[method-assign]
+        first = await asyncio.gather(parts.submit("a"), return_exceptions=True)
+        results = [*first, *await asyncio.gather(*behind, return_exceptions=True)]
+        assert [type(result) for result in results] == [InsufficientStorage] * 3
+        assert parts.stored() == [] and not parts.fatal
+        await parts.submit("after")
+        assert parts.stored() == ["after"]
+
+    run(main())
+
+
 def test_a_full_volume_fails_only_those_who_wrote_to_it() -> None:
     async def main() -> None:
         parts = Parts()

@@ -3,7 +3,7 @@
 from objstore.model import limits
 from objstore.model.clock import Ballot
 from objstore.model.errors import GivenUp, PreconditionFailed
-from objstore.model.records import ABSENT, Register, Value, decode, encode
+from objstore.model.records import ABSENT, OpRecord, Register, Value, decode, encode
 from objstore.register.change import Outcome, apply, body_of
 
 
@@ -35,6 +35,13 @@ def test_old_results_are_pruned_by_age() -> None:
     assert late is not None
     register = decode(late.state, Register)
     assert [record.op for record in register.ops] == [b"b"] and register.ops_floor == 1
+
+
+def test_an_operation_that_took_effect_is_told_so_whatever_was_given_up_since() -> None:
+    """Told that it was given up, a client would repeat an operation that is already done (INV-3)."""
+    value = Value(b"", encode(Register(b"body", (OpRecord(b"op", 100, b"mine"),), 0, 200)), b"")
+    decision = apply(value, append, b"op", Ballot(300, 1), 100, 90)
+    assert decision.error is None and decision.value is None and decision.result == b"mine"
 
 
 def test_refusal_is_an_error_and_no_new_value() -> None:

@@ -248,6 +248,31 @@ def test_an_attempt_that_has_not_committed_waits_for_its_client_however_long() -
     run(main, 66)
 
 
+def test_no_part_of_an_upload_goes_while_an_attempt_to_complete_it_is_open() -> None:
+    """The attempt names part 1, and its gateway died; parts that were replaced do go. The others are still the
+    client's: it may complete the upload with them (INV-7)."""
+
+    async def main() -> None:
+        async with MappedCluster(72) as sim:
+            one, two = sim.engines
+            await one.create_bucket("b")
+            upload, named = await upload_of(one, "k", bytes(PART), b"two", b"x")
+            for number, data in ((2, b"two again"), (3, b"three")):
+                part = await one.put_part("b", "k", upload, number, body(data), len(data))
+                named[number - 1] = (number, part.etag)
+            died = Gate(objects_of(two), "commit")
+            dead = asyncio.ensure_future(two.complete_upload("b", "k", upload, named[:1]))
+            await died.reached.wait()
+            await Repaired(sim, IMPATIENT).start("r1")
+            await asyncio.sleep(60)
+            assert [part.number for part in (await one.list_parts("b", "k", upload)).parts] == [1, 2, 3]
+            await one.complete_upload("b", "k", upload, [named[0], named[2]])
+            assert await get(one, "b", "k") == bytes(PART) + b"three"
+            dead.cancel()
+
+    run(main, 72)
+
+
 @pytest.mark.parametrize("then", ["replaced", "deleted"])
 def test_a_commit_that_comes_days_late_brings_nothing_back(then: str) -> None:
     async def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -77,6 +78,27 @@ def test_a_register_keeps_its_proof_until_every_member_has_deleted() -> None:
             await repaired.until(lambda s: s.nodes[node].fragments == 0)
 
     run(main, 42)
+
+
+def test_what_was_replaced_just_now_can_be_read_on_while_something_older_goes() -> None:
+    """A register names all that it retired, each with its time: were the delay asked of the oldest only, a reader that
+    began before the last overwrite would find its bytes gone (INV-7)."""
+
+    async def main() -> None:
+        async with MappedCluster(73) as sim:
+            one, two = sim.engines
+            await one.create_bucket("b")
+            datas = [bytes([number]) * 300_000 for number in range(20)]
+            await one.put_object("b", "k", body(datas[0]), len(datas[0]), {})
+            await Repaired(sim, replace(IMPATIENT, garbage_delay_s=10.0)).start("r1")
+            await asyncio.sleep(3)
+            for old, new in pairwise(datas):
+                info = await two.head_object("b", "k")
+                await one.put_object("b", "k", body(new), len(new), {})
+                await asyncio.sleep(4)
+                assert b"".join([bytes(piece) async for piece in two.read(info, 0, info.size)]) == old
+
+    run(main, 73)
 
 
 def test_the_circuit_breaker_stops_deletions_and_says_so() -> None:

@@ -67,6 +67,32 @@ def test_old_tags_are_refused_once_a_majority_is_fenced() -> None:
     run(main, 2)
 
 
+@pytest.mark.parametrize("deaf", ["DE", "D", "EF", "DEF"])
+@pytest.mark.parametrize("row", ["ADE", "DEF", "ABD"])
+def test_new_owners_that_took_no_install_do_not_count_as_synced(row: str, deaf: str) -> None:
+    """Installs to some of the new owners are lost for a while. A partition that was marked as synced with one owner
+    less than a majority would lose what was acknowledged with the next owner that is away (INV-1)."""
+
+    async def main() -> None:
+        world = make_world("ABCDEF", ["ABC"])
+        stored = await fill(world)
+        lost = [40]
+
+        def before(node: NodeId, request: m.Request) -> None:
+            if isinstance(request, m.RegInstall) and node in deaf and lost[0] > 0:
+                lost[0] -= 1
+                raise Unavailable("the message is lost")
+
+        world.acceptors.before_call = before
+        assert await world.change_layout(2, layout_of("ABCDEF", [row])) == ""
+        world.acceptors.before_call = lambda node, request: None
+        for away in row:
+            world.acceptors.down = {NodeId(away): None}
+            await check(world, stored)
+
+    run(main, 3)
+
+
 def test_a_change_waits_for_a_majority_of_the_old_owners_and_then_goes_on() -> None:
     async def main() -> None:
         world = make_world("ABCDEF", ["ABC"])
