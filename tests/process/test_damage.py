@@ -85,7 +85,7 @@ def volumes(cluster: LocalCluster, name: str) -> list[Path]:
 
 
 @pytest.mark.parametrize(
-    "harm", [flip, change_places, *(pytest.param(harm, marks=pytest.mark.long) for harm in (shorten, remove))]
+    "harm", [flip, *(pytest.param(harm, marks=pytest.mark.long) for harm in (change_places, shorten, remove))]
 )
 def test_damage_on_two_nodes_is_never_served_and_always_repaired(
     cluster: LocalCluster, harm: Callable[[LocalCluster], None]

@@ -87,7 +87,7 @@ def read_everything_without(cluster: LocalCluster, *names: str) -> None:
     cluster.start(*names)
 
 
-@pytest.mark.parametrize(("kind", "name"), [("sync", "n3"), ("commit", "n5")])
+@pytest.mark.parametrize(("kind", "name"), [("sync", "n3"), pytest.param("commit", "n5", marks=pytest.mark.long)])
 def test_a_node_stops_at_the_first_error_of_its_disk_and_nobody_notices(
     cluster: LocalCluster, switch: Path, kind: str, name: str
 ) -> None:

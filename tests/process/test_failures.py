@@ -59,6 +59,7 @@ def test_any_two_nodes_killed_and_stopped_fail_no_request(cluster: LocalCluster)
     nothing_failed(load)
 
 
+@pytest.mark.long
 def test_a_gateway_killed_or_stopped_leaves_the_other_one_at_work(cluster: LocalCluster) -> None:
     with under_load(cluster, 2) as (load, faults):
         faults.take("g1", paused=False, seconds=inf)

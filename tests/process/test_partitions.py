@@ -71,6 +71,7 @@ def outlast(load: Load) -> None:
     time.sleep(max(0.0, until - time.monotonic()))
 
 
+@pytest.mark.long
 def test_a_node_cut_off_from_everybody_fails_no_request(cluster: NetCluster) -> None:
     with under_load(cluster, "unplugged", "g1", "g2") as load:
         cluster.network.unplug("n3")
