@@ -58,6 +58,7 @@ def _damage_in(path: str, tables: Sequence[str], counted: Sequence[str]) -> str:
 def check(path: str, tables: Sequence[str], counted: Sequence[str]) -> None:
     """Raises DamagedKV."""
     kv = LmdbKV(path, tables)
+    kv.walk()
     SealedKV(kv, counted).check()
     kv.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -135,3 +136,38 @@ def test_what_cannot_be_checked_is_not_damaged(tmp_path: Path) -> None:
     with pytest.raises(Fatal, match=r"could not be checked.*cannot be opened"):
         opened(tmp_path)
     assert not damage.is_marked(LocalDisk(tmp_path), "kv") and (tmp_path / "kv").exists()
+
+
+@pytest.mark.parametrize("left", [20, 1000])
+def test_a_store_cut_anywhere_is_set_aside_or_can_be_written(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, left: int
+) -> None:
+    """The list of free pages is read by no row, and by every commit: without it the node would end by SIGBUS."""
+    caplog.set_level(logging.CRITICAL + 1)
+    rows = written(tmp_path / "good")
+    store = SealedKV(LmdbKV(tmp_path / "good", TABLES), COUNTED)
+    for key in sorted(rows)[left:]:  # with few left most pages are free ones, among them some of the last
+        store.commit([("a", key, None)])
+        del rows[key]
+    store.close()
+    good = (tmp_path / "good" / "data.mdb").read_bytes()
+    seen = Counter[str]()
+    for pages in range(len(good) // PAGE - 1, 2, -max(1, len(good) // PAGE // 20)):
+        folder = tmp_path / f"{pages}"
+        (folder / "kv").mkdir(parents=True)
+        (folder / "kv" / "data.mdb").write_bytes(good[: pages * PAGE])
+        disk, found = opened(folder)
+        if disk.exists("kv.damaged-1"):
+            assert found == {}
+            seen["aside"] += 1
+            continue
+        assert found == rows, pages
+        seen["sound"] += 1
+        child = os.fork()  # what comes may end it
+        if child == 0:
+            store = SealedKV(LmdbKV(folder / "kv", TABLES), COUNTED)
+            for number in range(20):
+                store.commit([("a", b"more%d" % number, bytes(5000)), ("a", sorted(rows)[number], None)])
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0, pages
+    assert seen["aside"] and (seen["sound"] or left == 1000), seen
