@@ -28,7 +28,9 @@ T = TypeVar("T")
 
 
 def observe(coordinator: str, secret: str, *, local: bool) -> Observation:
-    """`coordinator`: host:port. `local`: the cluster was made by `objstore up` or the like."""
+    """`coordinator`: host:port; "" while it starts. `local`: the cluster was made by `objstore up` or the like."""
+    if not coordinator:
+        return Observation(at_ms=_now_ms(), coordinator_error="it is still starting", local=local)
     try:
         records = _read_all(coordinator, secret)
     except ObjstoreError as error:

@@ -122,6 +122,8 @@ class Directory:
             return f"the coordinator does not answer ({self.problem})"
         if self.is_lost:
             return "the metadata or the cluster map was lost; run: objstore recover"
+        if MAP_KEY not in self._seen:
+            return "it was not read yet: this process has just started; retry"
         names = " ".join(sorted(lease.name for lease in self._nodes.values())) or "none"
         return f"too few nodes have registered, or no repairer runs to make the map; nodes seen: {names}"
 

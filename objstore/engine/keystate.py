@@ -59,6 +59,11 @@ def beside(state: KeyState, result: bytes = b"", *, ids_floor: int = 0) -> Outco
     return Outcome(result, body_with(state), listing_of(current(state)), None, ids_floor)
 
 
+def turned(before: KeyState, after: KeyState) -> Outcome:
+    """As `beside`, of `after`; no write when that is what is there."""
+    return beside(after) if after != before else Outcome()
+
+
 def listing_of(version: ObjectVersion | None) -> bytes:
     return encode(ListEntry(version.size, version.etag, version.modified_ms)) if version else b""
 

@@ -19,7 +19,7 @@ from itertools import pairwise
 import msgspec
 
 from objstore.engine.buckets import Buckets
-from objstore.engine.keystate import attempt_of, beside, current, state_of, with_attempt, without_attempts
+from objstore.engine.keystate import attempt_of, current, state_of, turned, with_attempt, without_attempts
 from objstore.engine.listing import BucketScan, scan_all
 from objstore.engine.objects import Objects, after_prefix, info_of
 from objstore.engine.peers import Peers
@@ -252,7 +252,7 @@ class Multipart:
                 return Outcome(b"made")
             new = without_attempts(known, frozenset((state.attempt,)))
             new = with_attempt(new, instead) if instead is not None else new
-            return beside(new) if new != known else Outcome()
+            return turned(known, new)
 
         if await self._registers.change(RegisterKey(bucket, Space.OBJECT, key.encode()), change) == b"made":
             if state.status == "completing":
@@ -265,8 +265,7 @@ class Multipart:
 
         def change(body: bytes) -> Outcome:
             known = state_of(body)
-            new = without_attempts(known, frozenset((attempt.id,)))
-            return beside(new) if new != known else Outcome()
+            return turned(known, without_attempts(known, frozenset((attempt.id,))))
 
         await self._registers.change(RegisterKey(bucket, Space.OBJECT, key.encode()), change)
 

@@ -52,7 +52,7 @@ class Peers:
     def topology(self) -> Topology:
         topology = self.directory.topology
         if topology is None:
-            raise QuorumLost("the cluster has no map yet: too few nodes have joined")
+            raise QuorumLost(f"this process has no cluster map: {self.directory.missing()}")
         return topology
 
     async def refresh(self) -> None:

@@ -44,9 +44,9 @@ from objstore.recovery.plan import Outlook
 from objstore.recovery.pull import Leaseholders, again, ask_again, holding_of, lives_of
 from objstore.recovery.roster import Roster, call_the_roll
 from objstore.register.forgetting import Look
-from objstore.repair.reading import Whole, look_at
+from objstore.repair.reading import Whole, installing, look_at
 from objstore.repair.term import read_leases
-from objstore.wire.messages import MapFound, MapRead, Ok, RecDone, RegDrop, RegFence, RegForget, RegInstall
+from objstore.wire.messages import MapFound, MapRead, Ok, RecDone, RegDrop, RegFence, RegForget
 
 log = logging.getLogger(__name__)
 
@@ -281,7 +281,8 @@ class Recovery:
         async def one(node: NodeId) -> None:
             try:
                 for page in _pages(lacking(values, looks[node])):
-                    await _install(calls, node, partition, tag, page)
+                    request, data = installing(partition, tag, page)
+                    await ask_again(calls, node, request, Ok, data)
             except Unavailable as error:
                 log.warning("recovery: node %s did not take all of partition %d: %s", node, partition, error)
 
@@ -342,19 +343,6 @@ async def _look(calls: Leaseholders, partition: int, nodes: list[NodeId]) -> dic
 
     await in_parallel(len(nodes), nodes, one)
     return found
-
-
-async def _install(calls: Leaseholders, node: NodeId, partition: int, tag: int, page: list[Whole]) -> None:
-    request = RegInstall(
-        partition,
-        tag,
-        [one.key for one in page],
-        b"".join(one.ballot for one in page),
-        [one.listing for one in page],
-        [one.state for one in page],
-        [len(one.data) for one in page],
-    )
-    await ask_again(calls, node, request, Ok, b"".join(one.data for one in page))
 
 
 def _pages(records: list[Whole]) -> list[list[Whole]]:

@@ -21,7 +21,7 @@ import msgspec
 
 from objstore.codec.envelope import EnvelopeHeader, decode_header, fragment_of
 from objstore.engine.calls import Calls, ask, in_parallel
-from objstore.engine.keystate import beside, floor_above, state_of, without_attempts
+from objstore.engine.keystate import beside, floor_above, state_of, turned, without_attempts
 from objstore.model import limits
 from objstore.model.errors import Corrupt, ObjstoreError
 from objstore.model.ids import BlobId, BucketId, uuid7_ms
@@ -143,7 +143,6 @@ class Garbage:
             self._undecided[key.pack()] = self._clock.monotonic() + self._settings.orphan_round_s
         if gone or settled:
             await self._registers.change(key, _without(gone, settled))
-            assert kept.isdisjoint(gone), "INV-7"
             for blob in gone:
                 self._deletion.done(blob)
 
@@ -199,9 +198,9 @@ class Garbage:
 def _without(gone: dict[BlobId, None], settled: frozenset[bytes]) -> Change:
     def change(body: bytes) -> Outcome:
         state = state_of(body)
+        assert not any(blob.id in gone for version in state.versions for blob in version.blobs), "INV-7"
         left = tuple(retired for retired in state.retired if retired.blob.id not in gone)
-        new = without_attempts(msgspec.structs.replace(state, retired=left), settled)
-        return beside(new) if new != state else Outcome()
+        return turned(state, without_attempts(msgspec.structs.replace(state, retired=left), settled))
 
     return change
 

@@ -17,7 +17,17 @@ from objstore.model.ids import NodeId
 from objstore.model.records import BucketState, KeyState, PartState, Register, RegisterKey, Space, UploadState, decode
 from objstore.register.forgetting import Look
 from objstore.repair.inventory import Record
-from objstore.wire.messages import RecPulled, RegPull, RegPulled, RegRead, RegScan, RegScanned, RegStale, RegState
+from objstore.wire.messages import (
+    RecPulled,
+    RegInstall,
+    RegPull,
+    RegPulled,
+    RegRead,
+    RegScan,
+    RegScanned,
+    RegStale,
+    RegState,
+)
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +46,20 @@ class Whole(NamedTuple):
     listing: bytes
     state: bytes
     data: bytes
+
+
+def installing(partition: int, tag: int, records: Sequence[Whole]) -> tuple[RegInstall, bytes]:
+    """The request that hands these over, and its payload."""
+    request = RegInstall(
+        partition,
+        tag,
+        [one.key for one in records],
+        b"".join(one.ballot for one in records),
+        [one.listing for one in records],
+        [one.state for one in records],
+        [len(one.data) for one in records],
+    )
+    return request, b"".join(one.data for one in records)
 
 
 async def look_at(calls: Calls, node: NodeId, partition: int) -> Look:

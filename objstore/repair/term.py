@@ -83,6 +83,8 @@ class Office:
 class Picture:
     """What the last look that ended has found. While the next one reads, the inventory is neither here nor there."""
 
+    as_of_ms: int
+    epoch: int  # of the layout that it was judged by
     generation: int  # of the inventory; -1: not every member that answers has told what it holds
     objects: ObjectCounts
     can_lose: int
@@ -119,7 +121,6 @@ class Term:
         self._held_up = ""  # why the transition does not go on
         self._forgot_at = float("-inf")
         self._looked = asyncio.Event()
-        self._looked_ms = 0
         self._picture: Picture | None = None
 
     @classmethod
@@ -231,8 +232,7 @@ class Term:
                 if topology is not None and topology.code == self._map.code:
                     began_ms = self._clock.wall_ms()  # what changes during the look may not be seen by it
                     await self._surveyor.look(topology)
-                    self._looked_ms = began_ms
-                    self._picture = self._take_picture()
+                    self._picture = self._take_picture(began_ms)
                     self._looked.set()
                     await self._dispatcher.trim(self._may_act)
             except ObjstoreError as error:
@@ -247,7 +247,7 @@ class Term:
         while True:
             try:
                 await self._read_control()
-                if self._looked_ms and not self._dispatcher.paused:
+                if self._picture is not None and not self._dispatcher.paused:
                     await self._tend()
             except ObjstoreError as error:
                 log.warning("metadata repair and garbage collection wait: %s", error)
@@ -289,9 +289,11 @@ class Term:
                     log.info("the survey cannot be published now: %s", error)
             await asyncio.sleep(PUBLISH_S)
 
-    def _take_picture(self) -> Picture:
+    def _take_picture(self, as_of_ms: int) -> Picture:
         inventory, code = self._inventory, self._map.code
         return Picture(
+            as_of_ms=as_of_ms,
+            epoch=inventory.topology.map.newest.epoch,
             generation=inventory.generation if self._surveyor.listed else -1,
             objects=ObjectCounts(*totals(inventory.histogram, code)),
             can_lose=can_lose(inventory.histogram, code, len(inventory.live)),
@@ -306,9 +308,9 @@ class Term:
         assert self._picture is not None, "a look has ended"
         picture = self._picture
         return Survey(
-            as_of_ms=self._looked_ms,
+            as_of_ms=picture.as_of_ms,
             leader=self._office.name,
-            epoch=self._map.newest.epoch,
+            epoch=picture.epoch,
             code=str(self._map.code),
             objects=picture.objects,
             can_lose=picture.can_lose,

@@ -39,7 +39,7 @@ from objstore.model.records import RegisterKey
 from objstore.placement.topology import Topology
 from objstore.register.forgetting import Look
 from objstore.repair.ports import Settle
-from objstore.repair.reading import Whole, look_at, pull_whole
+from objstore.repair.reading import Whole, installing, look_at, pull_whole
 from objstore.wire.messages import (
     Ok,
     RegDigested,
@@ -47,7 +47,6 @@ from objstore.wire.messages import (
     RegDrop,
     RegFence,
     RegForget,
-    RegInstall,
 )
 
 log = logging.getLogger(__name__)
@@ -322,16 +321,7 @@ class Transition:
 
     async def _install(self, partition: int, tag: int, node: NodeId, records: Sequence[Whole]) -> None:
         """Best effort: whether it arrived is seen by looking again."""
-        request = RegInstall(
-            partition,
-            tag,
-            [one.key for one in records],
-            b"".join(one.ballot for one in records),
-            [one.listing for one in records],
-            [one.state for one in records],
-            [len(one.data) for one in records],
-        )
-        data = b"".join(one.data for one in records)
+        request, data = installing(partition, tag, records)
         try:
             await ask(self._calls, node, request, Ok, data, timeout_s=limits.RPC_TIMEOUT_S)
         except ObjstoreError as error:
