@@ -9,25 +9,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import sys
-from pathlib import Path
 
 import msgspec
 
 from objstore.adapters.randomness import SystemRandom
 from objstore.admin import figures
-from objstore.cli.env import add_data_flag
+from objstore.cli.connect import add_cluster_flags, connected
 from objstore.cli.main import EXIT_REFUSED
 from objstore.cli.progress import is_terminal
 from objstore.cli.roles import codec_of
-from objstore.cluster.embedded import RemoteCoordinator
-from objstore.cluster.port import CLUSTER_KEY
-from objstore.config import Config, load, missing
-from objstore.local.folder import locate
-from objstore.model.errors import ConfigError, Unavailable
-from objstore.recovery.procedure import Defaults, Finding, MapChanged, Recovery, cluster_id_of
-from objstore.rpc.client import TcpTransport
+from objstore.recovery.procedure import Defaults, Finding, MapChanged, Recovery
 
 CLAIM_TRIES = 5
 
@@ -60,33 +52,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Start every node that there still is before. Without --yes nothing is changed. It may be interrupted and "
         "run again. Exit code: 0 done, or looked; 4 something does not answer; 6 refused."
     )
-    add_data_flag(parser)
-    parser.add_argument("--config", metavar="FILE", help="a cluster that was not made by `up`: its configuration file")
-    parser.add_argument("--coordinator", metavar="HOST:PORT", help="with --config: where the coordinator is")
+    add_cluster_flags(parser)
     parser.add_argument("--yes", action="store_true", help="do it, instead of only looking")
     parser.add_argument("--accept-loss", action="store_true", help="also when acknowledged writes may be missing")
     parser.add_argument("--json", action="store_true", help="what was found and done as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    config = _config(arguments)
-    return asyncio.run(_main(arguments, config))
-
-
-def _config(arguments: argparse.Namespace) -> Config:
-    """Of a cluster of `up`: its cluster.toml, and the address that its coordinator has now."""
-    if arguments.config:
-        if arguments.data:
-            raise ConfigError("give --data (a cluster of `objstore up`) or --config (any other), not both")
-        flags = {"coordinator.address": ("--coordinator", arguments.coordinator)} if arguments.coordinator else {}
-        config = load(Path(arguments.config), os.environ, flags)
-    else:
-        folder = locate(arguments.data)
-        state = folder.running()
-        config = load(folder.config, os.environ, {"coordinator.address": (str(folder.path), state.coordinator)})
-    if not config.cluster.secret:
-        raise missing("cluster.secret", "recover")
-    return config
+    return asyncio.run(_main(arguments))
 
 
 async def _recover(recovery: Recovery, arguments: argparse.Namespace, progress: _Progress) -> tuple[Finding, str, bool]:
@@ -113,22 +86,16 @@ async def _recover(recovery: Recovery, arguments: argparse.Namespace, progress: 
     raise AssertionError("the last try returns or raises")
 
 
-async def _main(arguments: argparse.Namespace, config: Config) -> int:
-    transport = TcpTransport(config.cluster.secret.encode(), "")
+async def _main(arguments: argparse.Namespace) -> int:
     progress = _Progress()
     try:
-        coordinator = RemoteCoordinator(transport, config.coordinator.address)
-        entry = await coordinator.get(CLUSTER_KEY)
-        if entry is None:
-            raise Unavailable("the coordinator does not say which cluster this is; is it still starting?")
-        transport.cluster_id = cluster_id_of(entry)
-        cluster = config.cluster
-        defaults = Defaults(cluster.code, cluster.partition_bits, codec_of(cluster), cluster.initial_nodes)
-        recovery = Recovery(coordinator, transport, SystemRandom(), defaults, progress)
-        found, refusal, recovered = await _recover(recovery, arguments, progress)
+        async with connected(arguments) as access:
+            cluster = access.config.cluster
+            defaults = Defaults(cluster.code, cluster.partition_bits, codec_of(cluster), cluster.initial_nodes)
+            recovery = Recovery(access.coordinator, access.transport, SystemRandom(), defaults, progress)
+            found, refusal, recovered = await _recover(recovery, arguments, progress)
     finally:
         progress.clear()
-        await transport.close()
     if arguments.json:
         print(msgspec.json.encode(report(found, recovered=recovered)).decode())
     elif recovered:
