@@ -3,9 +3,7 @@
 request id -> bound on requests in flight -> authentication -> route -> handler -> response, access log.
 Whatever goes wrong becomes an S3 error document; once the headers of a response have left, it becomes a broken
 connection instead, so that no client ever takes a short body for a whole one.
-
-Health for load balancers, without authentication: /_objstore/health/live and /_objstore/health/ready
-("_" is in no bucket name).
+Health and metrics are beside it (`gateway.pages`).
 """
 
 from __future__ import annotations
@@ -19,6 +17,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
+from gateway import pages
 from gateway.handlers import HANDLERS
 from gateway.handlers.call import Call, Trace
 from gateway.handlers.responses import as_s3_error, close_if_unread, empty, failure, resource, stamp
@@ -28,6 +27,8 @@ from gateway.s3.router import route
 from gateway.s3.sigv4 import SigningKeys, verify
 from gateway.s3.target import collect_headers, effective_headers, parse_target
 from gateway.settings import GatewaySettings
+from objstore.model.context import begin_request
+from objstore.model.traffic import Traffic
 
 _access_log = logging.getLogger("gateway.access")
 
@@ -37,7 +38,6 @@ HEADERS_MAX = 256
 READ_BUFFER_BYTES = 256 * 1024  # of one connection
 BACKLOG = 1024
 CLIENT_GONE = "ClientGone"  # in the log only
-HEALTH_BUCKET = "_objstore"
 
 
 class Gateway:
@@ -47,6 +47,7 @@ class Gateway:
         self.engine = engine
         self.settings = settings
         self.draining = False
+        self.traffic = Traffic()
         self._signing_keys = SigningKeys()
         self._busy: set[web.RequestHandler] = set()  # connections with a request in flight; one each
         self._idle = asyncio.Event()
@@ -59,22 +60,28 @@ class Gateway:
         await self._idle.wait()
 
     def new_trace(self) -> Trace:
-        return Trace(self.settings.random.bytes(8).hex().upper(), self.settings.clock.monotonic())
+        return Trace(self.settings.random.bytes(8).hex().upper(), self.settings.clock.monotonic(), self._is_draining)
+
+    def _is_draining(self) -> bool:
+        return self.draining
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Never raises, except cancellation."""
         connection = request.protocol
         self._busy.add(connection)
+        self.traffic.in_flight = len(self._busy)
         self._idle.clear()
         try:
             return await self._answer(request)
         finally:
             self._busy.discard(connection)
+            self.traffic.in_flight = len(self._busy)
             if not self._busy:
                 self._idle.set()
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         trace = self.new_trace()
+        mark = begin_request(trace.request_id)
         trace.awaits_continue = (
             request.version >= (1, 1) and request.headers.get("Expect", "").lower() == "100-continue"
         )
@@ -82,20 +89,26 @@ class Gateway:
             response = await self._serve(request, trace)
         except Exception as error:  # noqa: BLE001  the root of the request: everything unforeseen is logged there
             response = self._failed(request, trace, error)
+        ended = self.settings.clock.monotonic()
         if trace.stream is None:
+            trace.first_byte = ended
             stamp(response, trace)
             close_if_unread(request, trace, response)
-        if self.draining:
-            response.force_close()
-        self._log_access(request, response, trace)
+            if self.draining:  # where the headers have left, they may have promised that the connection stays
+                response.force_close()
+        self._note(request, response, trace, ended)
+        mark.request_id = ""
         return response
 
     async def _serve(self, request: web.BaseRequest, trace: Trace) -> web.StreamResponse:
         settings = self.settings
         headers = collect_headers(request.raw_headers)
         target = parse_target(request.raw_path, headers.get("host", ""), settings.domain)
-        if target.bucket == HEALTH_BUCKET:
-            return self._health(target.key)
+        if target.bucket == pages.NAME:
+            trace.operation = pages.NAME
+            return await pages.answer(
+                request.method, target.key or "", headers, self.engine, settings, stopping=self.draining
+            )
         if len(self._busy) > settings.requests_max:
             raise S3Error("SlowDown")
         auth = verify(
@@ -127,16 +140,23 @@ class Gateway:
         trace.stream.force_close()
         return trace.stream
 
-    def _health(self, key: str | None) -> web.StreamResponse:
-        if key == "health/live":
-            return web.Response(text="live\n")
-        if key == "health/ready":
-            reason = "shutting down" if self.draining else self.engine.ready()
-            return web.Response(status=503 if reason else 200, text=f"{reason or 'ready'}\n")
-        return web.Response(status=404, text="not found: there are health/live and health/ready\n")
-
-    def _log_access(self, request: web.BaseRequest, response: web.StreamResponse, trace: Trace) -> None:
-        if not _access_log.isEnabledFor(logging.INFO):
+    def _note(self, request: web.BaseRequest, response: web.StreamResponse, trace: Trace, ended: float) -> None:
+        """Metrics and the access log. Checks of health come every second: only at level debug."""
+        level = logging.INFO
+        bytes_out = response.content_length or 0
+        if trace.operation == pages.NAME:
+            level = logging.DEBUG
+        else:
+            status = response.status
+            if trace.error == CLIENT_GONE:
+                status = 499  # nobody saw another
+            elif trace.error and trace.stream is not None:
+                status = 500  # it had said 200 already
+            began = trace.started
+            self.traffic.count(
+                trace.operation, status, ended - began, trace.first_byte - began, trace.bytes_in, bytes_out
+            )
+        if not _access_log.isEnabledFor(level):
             return
         path = resource(request)
         fields = {
@@ -149,10 +169,10 @@ class Gateway:
             "status": response.status,
             "error": trace.error,
             "bytes_in": trace.bytes_in,
-            "bytes_out": response.content_length or 0,
-            "duration_ms": round((self.settings.clock.monotonic() - trace.started) * 1000, 3),
+            "bytes_out": bytes_out,
+            "duration_ms": round((ended - trace.started) * 1000, 3),
         }
-        _access_log.info("%s %s %d", request.method, path, response.status, extra=fields)
+        _access_log.log(level, "%s %s %d", request.method, path, response.status, extra=fields)
 
 
 class _Connection(web.RequestHandler):
@@ -219,10 +239,17 @@ class RunningGateway:
     _server: _Server
     _listener: asyncio.Server
 
-    async def close(self, grace_s: float = 30.0) -> None:
-        """No new connections; requests in flight get `grace_s` to end, then their connections are cut."""
+    @property
+    def traffic(self) -> Traffic:
+        return self._server.gateway.traffic
+
+    async def close(self, grace_s: float = 30.0, notice_s: float = 0.0) -> None:
+        """For `notice_s` all is served, but health/ready says 503 and each response is the last of its connection, so
+        that balancers go elsewhere. Then: no new connections, idle ones end; requests in flight get `grace_s` to end,
+        then their connections are cut."""
         gateway = self._server.gateway
         gateway.draining = True
+        await asyncio.sleep(notice_s)
         self._listener.close()
         for connection in self._server.connections:
             if not gateway.is_busy(connection):

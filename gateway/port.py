@@ -16,6 +16,7 @@ from objstore.engine.types import (
     ObjectPage,
     PartInfo,
     PartPage,
+    Reach,
     UploadPage,
     WriteCondition,
 )
@@ -26,8 +27,8 @@ Finish: TypeAlias = Callable[[], dict[str, str]]
 
 
 class Engine(Protocol):
-    def ready(self) -> str:
-        """Why reads cannot work now, or ""."""
+    async def reach(self) -> Reach:
+        """Why reads and writes would fail now: found out, not assumed."""
 
     async def create_bucket(self, name: str) -> BucketInfo: ...
 

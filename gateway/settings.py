@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from objstore.ports import Clock, Random
@@ -25,3 +25,5 @@ class GatewaySettings:
     keep_alive_s: float = 75.0  # an idle connection
     linger_s: float = 5.0  # how long the rest of a refused request body is read and thrown away
     patience_s: float = 10.0  # a copy or completion that takes longer is kept alive by white space, this often
+    metrics: Callable[[], Awaitable[bytes]] | None = None  # what metrics are; None: they are not shown here
+    metrics_token: str = field(default="", repr=False)  # "": whoever asks may see them

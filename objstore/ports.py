@@ -48,6 +48,10 @@ class File(Protocol):
     def punch(self, offset: int, length: int) -> None:
         """Give the space back; the range reads as zeros. A file system that cannot: no effect."""
 
+    def uncache(self, offset: int, length: int) -> None:
+        """Ask that the next read of the range comes from the medium. Advice, of no effect on a file system that is in
+        memory: what is not written back yet, or is in use, stays in the page cache, and disks have caches too."""
+
     def size(self) -> int: ...
 
     def close(self) -> None: ...
@@ -113,6 +117,9 @@ class KV(Protocol):
 
     def commit(self, writes: Sequence[Write]) -> None:
         """All or none, durable on return. Blocking; one caller at a time."""
+
+    def usage(self) -> tuple[int, int]:
+        """(bytes in use, bytes it may grow to). Falls with deletes."""
 
     def close(self) -> None: ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -19,6 +20,8 @@ class Trace:
 
     request_id: str  # 16 hex digits, upper case
     started: float  # monotonic seconds
+    is_last: Callable[[], bool]  # asked when headers leave: whether this connection is to take no other request
+    first_byte: float = 0.0  # when headers left, in monotonic seconds
     awaits_continue: bool = False  # the client holds its body back until it is told to go on
     operation: str = ""
     access_key: str = ""

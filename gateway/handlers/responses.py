@@ -45,7 +45,10 @@ def stamp(response: web.StreamResponse, trace: Trace) -> None:
 async def begin(call: Call, response: web.StreamResponse) -> None:
     """Send the headers; from here on the response is committed."""
     stamp(response, call.trace)
+    if call.trace.is_last():
+        response.force_close()
     await response.prepare(call.request)
+    call.trace.first_byte = call.settings.clock.monotonic()
     call.trace.stream = response
 
 
@@ -79,9 +82,9 @@ def as_s3_error(error: Exception, trace: Trace) -> S3Error:
     if isinstance(error, ObjstoreError):
         mapped = from_model(error)
         if mapped.status >= 500:
-            _log.warning("request %s: %s: %s", trace.request_id, type(error).__name__, error)
+            _log.warning("%s: %s", type(error).__name__, error, extra={"request_id": trace.request_id})
         return mapped
-    _log.error("request %s: unexpected %s", trace.request_id, type(error).__name__, exc_info=error)
+    _log.error("unexpected %s", type(error).__name__, exc_info=error, extra={"request_id": trace.request_id})
     return S3Error("InternalError")
 
 

@@ -96,6 +96,11 @@ class LocalFile:
             if code != errno.EINTR:
                 raise OSError(code, os.strerror(code))
 
+    def uncache(self, offset: int, length: int) -> None:
+        if length > 0 and hasattr(os, "posix_fadvise"):
+            with contextlib.suppress(OSError):  # advice only
+                os.posix_fadvise(self._fd, offset, length, os.POSIX_FADV_DONTNEED)
+
     def size(self) -> int:
         return os.fstat(self._fd).st_size
 

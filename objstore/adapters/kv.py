@@ -145,6 +145,17 @@ class LmdbKV:
         except lmdb.Error as error:
             raise _as_os_error(error) from error
 
+    def usage(self) -> tuple[int, int]:
+        """Pages of the tables; those that are free again do not count, though the file keeps them."""
+        try:
+            with self._env.begin() as reader:
+                stats = [reader.stat(table) for table in self._tables.values()]
+            size = int(self._env.info()["map_size"])
+        except lmdb.Error as error:
+            raise _as_os_error(error) from error
+        pages = (stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"] for stat in stats)
+        return sum(pages) * int(stats[0]["psize"]) if stats else 0, size
+
     def walk(self) -> None:
         """Read every page in use, those of LMDB's list of free pages too, which no row shows and every commit needs:
         a copy that goes nowhere does. Raises DamagedKV; blocking, at start. See `objstore.cli.store` on signals."""

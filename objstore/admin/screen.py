@@ -12,7 +12,7 @@ from rich.text import Text
 
 from objstore.admin import figures, text
 from objstore.admin.status import NodeStatus, Status
-from objstore.model.survey import Receipt, RepairProgress
+from objstore.model.survey import RepairProgress
 
 WIDTH = 88
 _NARROW = 72
@@ -78,7 +78,7 @@ def _verdict(status: Status) -> Text:
 
 def _repair(status: Status, repair: RepairProgress, width: int) -> Text:
     lines = Text()
-    lines.append("Repair  ", "bold")
+    lines.append(f"{text.kind_title(repair)}  ", "bold")
     style = _REPAIR_STYLES[repair.state]
     if repair.total and repair.state not in ("idle", "waiting"):
         lines.append(bar(repair.done, repair.total, width - 62), style)
@@ -88,19 +88,17 @@ def _repair(status: Status, repair: RepairProgress, width: int) -> Text:
         lines.append(f" · by {status.leader}", "dim")
     if repair.reason:
         lines.append(f"\n        {repair.reason}")
+    if repair.state in ("running", "throttled"):
+        more = f"{figures.size(repair.bytes_done)} of {figures.size(repair.bytes_total)}"
+        more += f" · budget {text.budget(repair.budget)}"
+        if repair.throttle and repair.throttle != repair.reason:
+            more += f" · {repair.throttle}"
+        lines.append(f"\n        {more}", "dim")
+    if repair.misplaced and repair.kind == "repair":
+        lines.append(f"\n        {figures.plural(repair.misplaced, 'object')} to move home when all is whole", "dim")
     if repair.state == "idle" and status.receipt:
-        lines.append(f"\n        {receipt_line(status.receipt)}", "dim")
+        lines.append(f"\n        {text.receipt_line(status.receipt)}", "dim")
     return lines
-
-
-def receipt_line(receipt: Receipt) -> str:
-    """What the last finished repair did."""
-    seconds = max(0.001, (receipt.finished_ms - receipt.started_ms) / 1000)
-    ended = time.strftime("%H:%M:%S", time.localtime(receipt.finished_ms / 1000))
-    return (
-        f"last finished {ended}: {figures.plural(receipt.objects, 'object')}, {figures.size(receipt.bytes)} rebuilt "
-        f"in {figures.duration(seconds)}"
-    )
 
 
 def _redundancy(status: Status, baseline: Status | None, width: int) -> Table:

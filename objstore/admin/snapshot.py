@@ -12,15 +12,16 @@ from typing import Literal
 
 import msgspec
 
-from objstore.admin import figures
+from objstore.admin import figures, storage
+from objstore.admin.codes import CODES
+from objstore.admin.machines import machine_reasons, skews_s
 from objstore.admin.status import NodeCondition, NodeStatus, ProcessStatus, Reason, Status, Verdict
 from objstore.model.cluster import ClusterMap, GatewayLease, Node, NodeLease
-from objstore.model.survey import ObjectCounts, Survey
+from objstore.model.survey import ObjectCounts, RepairProgress, Survey
 
 VIEW_FRESH_MS = 5_000  # an older survey proves nothing
+STALLED_MS = 120_000  # of repair without any progress
 VIEW_LOST_MS = 15_000  # ... and a still older one is not even a hint
-NEARFULL = 0.85
-FULL = 0.95
 
 Probe = Literal["answers", "silent", "refused"]  # silent: connected, or not, but no answer in time
 
@@ -30,6 +31,7 @@ class Observation(msgspec.Struct, frozen=True):
 
     at_ms: int
     coordinator_error: str = ""  # why it could not be asked, or ""
+    away_ms: int = 0  # for how long a node has not had an answer from it either; 0: it had one, or none was asked
     cluster_map: ClusterMap | None = None
     nodes: tuple[NodeLease, ...] = ()
     gateways: tuple[GatewayLease, ...] = ()
@@ -37,23 +39,27 @@ class Observation(msgspec.Struct, frozen=True):
     leader: str = ""  # id of a repairer
     survey: Survey | None = None
     probes: Mapping[str, Probe] = {}
+    clocks: Mapping[str, int] = {}  # by address of a node: its clock minus ours, in ms
     local: bool = False  # a cluster of `objstore up`: its processes can be started with `objstore chaos`
 
 
 def build(seen: Observation) -> Status:
     nodes = _nodes(seen)
+    leases = {lease.id: lease for lease in seen.nodes}
     gateways = [_process(lease, seen.probes) for lease in seen.gateways]
     repairers = [_process(lease, {}) for lease in seen.repairers]
-    survey = seen.survey
+    survey, cluster_map = seen.survey, seen.cluster_map
     objects = survey.objects if survey else None
     reasons = _reasons(seen, nodes, gateways)
     is_stale = any(reason.code == "VIEW_STALE" for reason in reasons)
-    reasons += _data_reasons(survey, objects, nodes, is_stale=is_stale)
-    if not seen.local:
-        reasons = [Reason(r.code, r.text, "" if "chaos" in r.next else r.next) for r in reasons]
+    reasons += _data_reasons(survey, objects, nodes, seen.at_ms, is_stale=is_stale)
+    if cluster_map is not None:
+        reasons += storage.full_reasons(nodes, leases, cluster_map.code)
+        reasons += storage.damage_reasons(nodes, leases, survey, objects)
+        reasons += storage.scrub_reasons(nodes, leases, seen.at_ms)
+    reasons = [_completed(reason, seen) for reason in reasons]
     can_lose = _can_lose(seen, nodes)
     verdict = _verdict(reasons, objects, can_lose)
-    cluster_map = seen.cluster_map
     return Status(
         verdict=verdict,
         summary=_summary(verdict, seen, nodes, can_lose),
@@ -73,6 +79,8 @@ def build(seen: Observation) -> Status:
         reasons=reasons,
         events=survey.events if survey else [],
         receipt=survey.receipt if survey else None,
+        receipts=survey.receipts if survey else [],
+        space=storage.space_left(nodes, leases, cluster_map.code) if cluster_map else None,
     )
 
 
@@ -81,6 +89,7 @@ def build(seen: Observation) -> Status:
 
 def _nodes(seen: Observation) -> list[NodeStatus]:
     leases = {lease.id: lease for lease in seen.nodes}
+    skews = skews_s(seen.nodes, seen.clocks)
     members: tuple[Node, ...] = seen.cluster_map.nodes if seen.cluster_map else ()
     known = {node.id for node in members}
     found = [_node(node, leases.get(node.id), seen) for node in members]
@@ -89,6 +98,7 @@ def _nodes(seen: Observation) -> list[NodeStatus]:
         for lease in seen.nodes
         if lease.id not in known
     ]
+    found = [msgspec.structs.replace(node, clock_skew_s=skews.get(node.id)) for node in found]
     return sorted(found, key=lambda node: (_natural(node.name), node.state == "spare", node.id))
 
 
@@ -105,6 +115,10 @@ def _node(node: Node, lease: NodeLease | None, seen: Observation) -> NodeStatus:
         missing=surveyed.missing if surveyed else None,
         version=lease.version if lease else "",
         pid=lease.pid if lease else 0,
+        level=lease.level if lease else "ok",
+        damaged=lease.damaged if lease else 0,
+        scrub=lease.scrub if lease else None,
+        share=seen.cluster_map is not None and node.id in seen.cluster_map.newest.layout.nodes,
     )
 
 
@@ -138,14 +152,12 @@ def _natural(name: str) -> tuple[str, int]:
 
 def _reasons(seen: Observation, nodes: list[NodeStatus], gateways: list[ProcessStatus]) -> list[Reason]:
     if seen.coordinator_error:
-        return [
-            Reason(
-                "COORDINATOR_DOWN",
-                f"the coordinator cannot be asked: {seen.coordinator_error}. Reads and writes go on; "
-                "membership and repair stand still",
-                "objstore chaos start c1",
-            )
-        ]
+        since = f" since {figures.duration(seen.away_ms / 1000)}" if seen.away_ms else ""
+        text = (
+            f"the coordinator cannot be asked: {seen.coordinator_error}. Reads and writes go on; "
+            f"the topology is frozen{since}: membership and repair stand still"
+        )
+        return [Reason("COORDINATOR_DOWN", text, "objstore chaos start c1")]
     cluster_map = seen.cluster_map
     if cluster_map is None:
         if formerly := [lease.name for lease in seen.nodes if lease.has_former_life]:
@@ -161,11 +173,20 @@ def _reasons(seen: Observation, nodes: list[NodeStatus], gateways: list[ProcessS
         synced = sum(cluster_map.is_synced(p) for p in range(cluster_map.partitions))
         progress = figures.percent(synced, cluster_map.partitions)
         reasons.append(Reason("METADATA_SYNC", f"metadata move to layout {cluster_map.next.epoch}: {progress}"))
-    processes: tuple[NodeLease | GatewayLease, ...] = (*seen.nodes, *seen.gateways, *seen.repairers)
-    versions = sorted({lease.version for lease in processes})
-    if len(versions) > 1:
-        reasons.append(Reason("VERSION_MIXED", f"processes of different versions: {', '.join(versions)}"))
+    reasons += machine_reasons(seen.nodes, (*seen.gateways, *seen.repairers), seen.clocks)
     return reasons + _view_reasons(seen, cluster_map)
+
+
+def _completed(reason: Reason, seen: Observation) -> Reason:
+    """With its severity, and something to type: `objstore chaos` is for clusters of `objstore up` alone."""
+    code = CODES[reason.code]
+    is_for_local = reason.next.startswith("objstore chaos")
+    return Reason(
+        reason.code,
+        reason.text,
+        reason.next if reason.next and (seen.local or not is_for_local) else code.next,
+        code.severity,
+    )
 
 
 def _recovery_reasons(seen: Observation, cluster_map: ClusterMap) -> list[Reason]:
@@ -174,7 +195,8 @@ def _recovery_reasons(seen: Observation, cluster_map: ClusterMap) -> list[Reason
         text = "a recovery of the metadata has begun and is not finished: no request can be answered before"
         return [Reason("RECOVERY_UNFINISHED", text, "objstore recover --yes")]
     alive = {lease.id for lease in seen.nodes}
-    gone = {node.name for node in cluster_map.nodes if node.id not in alive}
+    placed = cluster_map.newest.layout.nodes
+    gone = {node.name for node in cluster_map.nodes if node.id not in alive and node.id in placed}
     back = sorted((lease.name for lease in seen.nodes if lease.lost and lease.name in gone), key=_natural)
     if not back or len(gone) <= cluster_map.code.m:
         return []
@@ -202,18 +224,22 @@ def _node_reasons(nodes: list[NodeStatus], cluster_map: ClusterMap, *, index_is_
         elif node.state == "out" and node.name in spares:
             text = f"{where} was given up; the one that now has its name is another, empty node: a spare"
             reasons.append(Reason("NODE_OUT", text))
+        elif node.state == "out" and not node.share:
+            text = f"{where} was drained, and does not answer; gone for good?"
+            reasons.append(Reason("NODE_OUT", text, f"objstore node remove {node.name}"))
         elif node.state == "out":
             text = f"{where} was given up; its data belong to the others until it is back"
             reasons.append(Reason("NODE_OUT", text, f"objstore chaos start {node.name}"))
-        elif node.used_bytes is not None and node.used_bytes >= NEARFULL * node.capacity_bytes > 0:
-            code = "NODE_FULL" if node.used_bytes >= FULL * node.capacity_bytes else "NODE_NEARFULL"
-            text = f"{where}: {figures.size(node.used_bytes)} of {figures.size(node.capacity_bytes)} used"
-            reasons.append(Reason(code, text, "delete objects, or add nodes"))
-    gone = [node.name for node in nodes if node.state in ("down", "late")]
+    gone = [node.name for node in nodes if node.state in ("down", "late") and node.share]
     if len(gone) > cluster_map.code.m and not index_is_lost:
         limit = f"EC {cluster_map.code} survives {cluster_map.code.m}"
         text = f"{' '.join(gone)} do not answer, but {limit}: some requests fail"
         reasons.insert(0, Reason("QUORUM_LOST", text, f"objstore chaos start {gone[0]}"))
+    up = sum(node.state == "up" and node.share for node in nodes)
+    if len(gone) <= cluster_map.code.m and up <= cluster_map.code.k:
+        needed = f"{up} nodes answer, and a write needs {cluster_map.code.k + 1}"
+        text = f"{needed}: reads go on, but only small objects can be written"
+        reasons.insert(0, Reason("WRITE_QUORUM_LOST", text))
     return reasons
 
 
@@ -238,7 +264,7 @@ def _view_reasons(seen: Observation, cluster_map: ClusterMap) -> list[Reason]:
 
 
 def _data_reasons(
-    survey: Survey | None, objects: ObjectCounts | None, nodes: list[NodeStatus], *, is_stale: bool
+    survey: Survey | None, objects: ObjectCounts | None, nodes: list[NodeStatus], at_ms: int, *, is_stale: bool
 ) -> list[Reason]:
     if survey is None or objects is None:
         return []
@@ -263,9 +289,18 @@ def _data_reasons(
     if repair.state in ("blocked", "failed", "paused"):
         why = repair.reason or "no reason was given"
         reasons.append(Reason(f"REPAIR_{repair.state.upper()}", f"repair is {repair.state}: {why}"))
+    if _is_stalled(repair, at_ms):
+        since = figures.duration((at_ms - repair.started_ms) / 1000)
+        reasons.append(Reason("REPAIR_STALLED", f"repair is {repair.state} since {since}, and gets nothing done"))
     if repair.failed:
         reasons.append(Reason("REPAIR_ERRORS", f"{figures.plural(repair.failed, 'item')} could not be repaired"))
     return reasons
+
+
+def _is_stalled(repair: RepairProgress, at_ms: int) -> bool:
+    """It is at work on objects, and finished none lately: rates are those of the last seconds."""
+    works = repair.state in ("running", "throttled") and repair.done < repair.total and repair.started_ms > 0
+    return works and at_ms - repair.started_ms > STALLED_MS and repair.bytes_per_s == 0 == repair.items_per_s
 
 
 # --- the verdict --------------------------------------------------------------------------------------------
@@ -281,11 +316,16 @@ def _can_lose(seen: Observation, nodes: list[NodeStatus]) -> int | None:
     return min(seen.survey.can_lose, seen.cluster_map.code.m - gone)
 
 
+_FAILING = frozenset({
+    "METADATA_LOST", "RECOVERY_UNFINISHED", "QUORUM_LOST", "WRITE_QUORUM_LOST", "CLUSTER_FULL", "GATEWAY_DOWN",
+})  # fmt: skip
+
+
 def _verdict(reasons: list[Reason], objects: ObjectCounts | None, can_lose: int | None) -> Verdict:
     codes = {reason.code for reason in reasons}
     if codes & {"COORDINATOR_DOWN", "CLUSTER_FORMING"}:
         return "UNKNOWN"
-    if codes & {"METADATA_LOST", "RECOVERY_UNFINISHED", "QUORUM_LOST", "GATEWAY_DOWN"}:
+    if codes & _FAILING:
         return "UNAVAILABLE"
     if objects is not None and objects.unreadable:
         return "AT_RISK"
@@ -293,7 +333,7 @@ def _verdict(reasons: list[Reason], objects: ObjectCounts | None, can_lose: int 
         return "UNKNOWN"
     if can_lose <= 0:
         return "AT_RISK"
-    return "DEGRADED" if reasons else "HEALTHY"
+    return "DEGRADED" if any(reason.severity != "info" for reason in reasons) else "HEALTHY"
 
 
 def _summary(verdict: Verdict, seen: Observation, nodes: list[NodeStatus], can_lose: int | None) -> str:

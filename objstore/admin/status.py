@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from objstore.model.scrubbing import ScrubReport
 from objstore.model.survey import Event, ObjectCounts, Receipt, RepairProgress
 
 Verdict = Literal["HEALTHY", "DEGRADED", "AT_RISK", "UNAVAILABLE", "UNKNOWN"]
@@ -19,11 +20,14 @@ EXIT_CODES: dict[Verdict, int] = {"HEALTHY": 0, "DEGRADED": 3, "AT_RISK": 3, "UN
 
 
 class Reason(msgspec.Struct, frozen=True):
-    """Why the verdict is not HEALTHY. `code` is stable; `next` is a command to type, or ""."""
+    """What is not as it should be. `code` is one of `objstore.admin.codes`; `next` is a command to type, or "".
+
+    severity info alone leaves the verdict HEALTHY."""
 
     code: str
     text: str
     next: str = ""
+    severity: str = ""  # error, warning or info
 
 
 class NodeStatus(msgspec.Struct, frozen=True):
@@ -40,6 +44,22 @@ class NodeStatus(msgspec.Struct, frozen=True):
     missing: int | None  # fragments that should be here and are not
     version: str = ""
     pid: int = 0
+    clock_skew_s: float | None = None  # its clock minus the median of all
+    scrub: ScrubReport | None = None
+    level: str = "ok"  # how full: ok, near, full (no new data), backfill (no repair either), reserve (deletes only)
+    damaged: int = 0  # fragments that were found damaged here and not made anew here since
+    share: bool = True  # of the data; false: a spare, or a member that was drained
+
+
+class SpaceLeft(msgspec.Struct, frozen=True):
+    """Bytes. used and raw: on the disks of all members. left: what clients can still store, once it is coded; the
+    latter when a node is lost and its shards are made again on the others. None: not every member said, or too few
+    nodes would be left to hold every shard."""
+
+    used: int
+    raw: int
+    left: int | None = None
+    left_one_lost: int | None = None
 
 
 class ProcessStatus(msgspec.Struct, frozen=True):
@@ -70,8 +90,10 @@ class Status(msgspec.Struct, frozen=True):
     leader: str | None  # name of the repairer that works
     reasons: list[Reason]
     events: list[Event]
-    receipt: Receipt | None  # of the last finished repair
+    receipt: Receipt | None  # of the last finished repair or rebalance
+    receipts: list[Receipt] = []  # the last ones, oldest first
     format: int = 1
+    space: SpaceLeft | None = None
 
     @property
     def is_whole(self) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 from objstore.admin import figures
 from objstore.admin.status import NodeStatus, Status
-from objstore.model.survey import RepairProgress
+from objstore.model.survey import Budget, Receipt, RepairProgress, Survey
 
 SYMBOLS = {"HEALTHY": "●", "DEGRADED": "▲", "AT_RISK": "✗", "UNAVAILABLE": "✗", "UNKNOWN": "?"}
 NODE_SYMBOLS = {"up": "●", "late": "◌", "down": "✗", "out": "○", "spare": "◇"}
@@ -22,7 +24,8 @@ def title(status: Status) -> str:
 
 def repair_line(repair: RepairProgress, *, with_reason: bool = True) -> str:
     """ "running 62% · 18,907 of 30,511 objects · 184 MiB/s · ETA 24s"."""
-    parts: list[str] = [repair.state]
+    state = "moving" if repair.kind == "rebalance" and repair.state == "running" else repair.state
+    parts: list[str] = [state]
     if repair.total and repair.state != "idle":
         parts[0] += f" {figures.percent(repair.done, repair.total)}"
         parts.append(f"{figures.count(repair.done)} of {figures.plural(repair.total, 'object')}")
@@ -36,6 +39,43 @@ def repair_line(repair: RepairProgress, *, with_reason: bool = True) -> str:
     if repair.failed:
         parts.append(f"failed {repair.failed}")
     return " · ".join(parts)
+
+
+def kind_title(repair: RepairProgress) -> str:
+    return "Rebalance" if repair.kind == "rebalance" else "Repair"
+
+
+def budget(given: Budget) -> str:
+    return f"{figures.size(given)}/s at most" if isinstance(given, int) else str(given)
+
+
+def repair_details(survey: Survey) -> list[tuple[str, str]]:
+    """(name, line): what `objstore repair status` says beyond the line above."""
+    repair = survey.repair
+    lines = [("budget", budget(repair.budget))]
+    if repair.throttle:
+        lines.append(("held back", repair.throttle))
+    if repair.total and repair.state != "idle":
+        done = f"{figures.size(repair.bytes_done)} of {figures.size(repair.bytes_total)}"
+        lines.append(("written", f"{done}, {repair.items_per_s:g} segments/s"))
+    if repair.misplaced and repair.kind == "repair":
+        lines.append(("moves", f"{figures.plural(repair.misplaced, 'object')} to move home when all is whole"))
+    if repair.rebalance_paused:
+        lines.append(("moves", "paused by an operator: objstore repair resume --rebalance"))
+    return lines
+
+
+def receipt_line(receipt: Receipt) -> str:
+    """What a finished repair or rebalance did."""
+    seconds = max(0.001, (receipt.finished_ms - receipt.started_ms) / 1000)
+    ended = time.strftime("%H:%M:%S", time.localtime(receipt.finished_ms / 1000))
+    name, done = ("Rebalance", "moved") if receipt.kind == "rebalance" else ("Repair", "rebuilt")
+    rate = f"{figures.size(receipt.bytes / seconds)}/s"
+    retries = f"{receipt.retries} {'retry' if receipt.retries == 1 else 'retries'}"
+    return (
+        f"{name} finished {ended}: {figures.plural(receipt.objects, 'object')}, {figures.size(receipt.bytes)} {done} "
+        f"in {figures.duration(seconds)} ({rate}), {retries}"
+    )
 
 
 def objects_line(status: Status) -> str:
@@ -54,9 +94,16 @@ def objects_line(status: Status) -> str:
 
 
 def space_line(status: Status) -> str:
-    used = sum(node.used_bytes or 0 for node in status.nodes)
-    capacity = sum(node.capacity_bytes for node in status.nodes if node.state not in ("out", "spare"))
-    return f"{figures.size(used)} used of {figures.size(capacity)} raw"
+    space = status.space
+    if space is None:
+        return "not known"
+    parts = [f"{figures.size(space.used)} used of {figures.size(space.raw)} raw"]
+    if space.left is not None:
+        left = f"{figures.size(space.left)} usable left"
+        if space.left_one_lost is not None:
+            left += f", {figures.size(space.left_one_lost)} with one node lost"
+        parts.append(left)
+    return " · ".join(parts)
 
 
 def next_commands(status: Status) -> list[str]:
@@ -73,7 +120,7 @@ def render(status: Status, *, colour: bool = False) -> str:
     if status.code:
         lines.append(f"  {'objects':<18}{objects_line(status)}")
         if status.repair:
-            lines.append(f"  {'repair':<18}{repair_line(status.repair)}" + _by(status))
+            lines.append(f"  {status.repair.kind:<18}{repair_line(status.repair)}" + _by(status))
         lines.append(f"  {'space':<18}{space_line(status)}")
         lines.append(f"  {'gateways':<18}{_processes(status)}")
     if status.nodes:

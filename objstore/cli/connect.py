@@ -11,13 +11,11 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
-from objstore.cli.env import add_data_flag
-from objstore.cluster.embedded import RemoteCoordinator
+from objstore.cli.coordination import coordinator_of
+from objstore.cli.env import add_data_flag, which_cluster
 from objstore.cluster.port import CLUSTER_KEY, Coordinator
 from objstore.config import Config, load
-from objstore.local.folder import locate
 from objstore.model.errors import ConfigError, Unavailable
 from objstore.rpc.client import TcpTransport
 
@@ -41,13 +39,11 @@ def add_cluster_flags(parser: argparse.ArgumentParser) -> None:
 
 def config_of(arguments: argparse.Namespace) -> Config:
     """Of a cluster of `up`: its cluster.toml, and the address that its coordinator has now. Raises ConfigError."""
-    if arguments.config:
-        if arguments.data:
-            raise ConfigError("give --data (a cluster of `objstore up`) or --config (any other), not both")
+    folder, path = which_cluster(arguments)
+    if folder is None:
         flags = {"coordinator.address": ("--coordinator", arguments.coordinator)} if arguments.coordinator else {}
-        config = load(Path(arguments.config), os.environ, flags)
+        config = load(path, os.environ, flags)
     else:
-        folder = locate(arguments.data)
         state = folder.running()
         config = load(folder.config, os.environ, {"coordinator.address": (str(folder.path), state.coordinator)})
     if not config.cluster.secret:
@@ -63,10 +59,10 @@ async def connected(arguments: argparse.Namespace) -> AsyncIterator[Access]:
     async with AsyncExitStack() as stack:
         transport = TcpTransport(config.cluster.secret.encode(), "")
         stack.push_async_callback(transport.close)
-        coordinator = RemoteCoordinator(transport, config.coordinator.address)
+        coordinator = coordinator_of(config, transport)
         stack.push_async_callback(coordinator.close)
         entry = await coordinator.get(CLUSTER_KEY)
         if entry is None:
-            raise Unavailable("the coordinator does not say which cluster this is; is it still starting?")
+            raise Unavailable("the coordinator does not say which cluster this is; has a node started?")
         transport.cluster_id = cluster_id = str(json.loads(entry.value)["id"])
-        yield Access(config, cluster_id, coordinator, transport, local=not arguments.config)
+        yield Access(config, cluster_id, coordinator, transport, local=which_cluster(arguments).folder is not None)

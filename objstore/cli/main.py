@@ -2,7 +2,7 @@
 
 Each command is a module with `configure(parser)` and `run(arguments) -> exit code`. Data go to stdout, messages to
 stderr. Exit codes: 0 done; 1 error; 2 wrong usage; 3 degraded; 4 unavailable; 5 timed out waiting; 6 refused as
-unsafe; 130 interrupted.
+unsafe; 7 something has changed since it was looked at; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ EXIT_USAGE = 2
 EXIT_UNAVAILABLE = 4
 EXIT_TIMED_OUT = 5
 EXIT_REFUSED = 6
+EXIT_CONFLICT = 7
 EXIT_INTERRUPTED = 130
 
 COMMANDS = {
@@ -26,8 +27,17 @@ COMMANDS = {
     "down": "end the cluster that `up` started",
     "env": "print the variables that point S3 clients at it, for eval",
     "status": "one verdict with its reasons, and what to do next",
+    "health": "the same code by code: what each means and what to do; probes for balancers and scripts",
     "watch": "the same, live: nodes, redundancy, repair",
+    "scrub": "read back what nodes store: status, start, pause, resume, rate",
+    "repair": "what repair does; pause it, set its budget, try everything now",
+    "damage": "which objects are hurt, where, why, and what happens next",
+    "logs": "the log lines of all processes in order of time, or those of one request",
     "recover": "bring the metadata back when too many nodes lost their index at once",
+    "node": "list, add, drain, replace, remove or resize nodes; may one be stopped now?",
+    "plan": "look at the staged changes of nodes, apply or discard them",
+    "placement": "how evenly data would lie, and what would move, for any change of nodes",
+    "config": "look at a configuration, check it, print files for haproxy, systemd, kubernetes, prometheus, ...",
     "chaos": "kill, stop, pause, resume, start, restart or wipe a process of it",
     "serve": "run one process of a cluster (for production and for `up`)",
 }

@@ -8,13 +8,14 @@ nor a node aiohttp; and only here, in the gateway role, does objstore know the p
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
+import platform
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -22,27 +23,31 @@ import msgspec
 from objstore import __version__
 from objstore.adapters.clock import SystemClock
 from objstore.adapters.randomness import SystemRandom
+from objstore.cli.coordination import WAITING_RETRY_S, Waiting, cluster_id_of, coordinator_of, wrong_cluster
+from objstore.cli.exporter import Exporter, token_of
 from objstore.cluster.directory import Directory
-from objstore.cluster.embedded import RemoteCoordinator
+from objstore.cluster.follow import follow
 from objstore.cluster.lease import Heartbeat
-from objstore.cluster.port import CLUSTER_KEY, GATEWAYS, NODES, REPAIRERS, Coordinator
+from objstore.cluster.port import GATEWAYS, NODES, REPAIRERS, SCRUB_CONTROL_KEY, Coordinator
 from objstore.config import Config, missing
 from objstore.config.sections import ClusterSection
 from objstore.model.cluster import GatewayLease, NodeLease, encode_lease
-from objstore.model.errors import ConfigError, Fatal, Unavailable
-from objstore.ports import Clock, Disk, Random, Service
+from objstore.model.errors import ConfigError, Fatal
+from objstore.model.scrubbing import ScrubControl, decode_scrub
+from objstore.ports import Clock, Random, Service
 from objstore.rpc.client import TcpTransport
 from objstore.rpc.server import serve
 from objstore.rpc.sockets import join_address, split_address
 
 if TYPE_CHECKING:
     from objstore.adapters.disk import LocalDisk
+    from objstore.node.service import NodeService
 
 log = logging.getLogger(__name__)
 
-WAITING_LINE_S = 3.0  # between two lines that say what we wait for
-WAITING_RETRY_S = 0.25
 ELECTION_TTL_MIN_S = 2.0
+CHECK_AGAIN_S = 10.0
+NODE_STOP_S = 5.0  # writes and their syncs that are under way when a node is asked to stop
 STATS_S = 2.0  # between two looks at how full a node is
 WILDCARDS = ("0.0.0.0", "::", "")
 
@@ -57,13 +62,19 @@ class Context:
     clock: Clock
     random: Random
     fatal: asyncio.Future[Fatal]
+    exporter: Exporter
     worker: bool = False  # of a gateway that another process speaks for
+    pool: Path | None = None  # where it and the other processes of its gateway put together what they count
     argv: Sequence[str] = ()
 
     @classmethod
-    def of_this_process(cls, config: Config, role: str, name: str, *, worker: bool, argv: Sequence[str]) -> Context:
+    def of_this_process(
+        cls, config: Config, role: str, name: str, *, worker: bool, argv: Sequence[str], pool: Path | None = None
+    ) -> Context:
         fatal: asyncio.Future[Fatal] = asyncio.get_running_loop().create_future()
-        return cls(config, role, name, SystemClock(), SystemRandom(), fatal, worker, argv)
+        clock = SystemClock()
+        exporter = Exporter(config, role, clock)
+        return cls(config, role, name, clock, SystemRandom(), fatal, exporter, worker, pool, argv)
 
     @property
     def secret(self) -> bytes:
@@ -85,15 +96,17 @@ async def coordinator(context: Context) -> AsyncIterator[str]:
     from objstore.adapters.disk import LocalDisk
     from objstore.cli.store import open_store
     from objstore.cluster.embedded import TABLE, open_coordinator
-    from objstore.cluster.mirror import FILE
+    from objstore.cluster.mirror import FILE, refuse_later
     from objstore.node import sealed
 
     section = context.config.coordinator
+    _refuse_etcd(context)
     if section.data is None:
         raise missing("coordinator.data", "coordinator")
     disk = LocalDisk(section.data)
     disk.lock()
     try:
+        refuse_later(disk)
         tables = (TABLE, sealed.TABLE)
         opening = partial(open_store, disk, "kv", tables, (TABLE,), substitute=FILE)
         kv = sealed.SealedKV(await asyncio.get_running_loop().run_in_executor(None, opening), (TABLE,))
@@ -113,12 +126,21 @@ async def coordinator(context: Context) -> AsyncIterator[str]:
         disk.close()
 
 
+def _refuse_etcd(context: Context) -> None:
+    if context.config.coordinator.kind == "etcd":
+        raise ConfigError(
+            f'coordinator.kind = "etcd": the coordinator is etcd then, and role {context.role} has none of its own to '
+            'run. Start the other roles; or write kind = "embedded"'
+        )
+
+
 # --- node ------------------------------------------------------------------------------------------------------
 
 
 @asynccontextmanager
 async def node(context: Context) -> AsyncIterator[str]:
     from objstore.adapters.disk import LocalDisk
+    from objstore.node.identity import peek
 
     section = context.config.node
     if section.data is None:
@@ -132,7 +154,7 @@ async def node(context: Context) -> AsyncIterator[str]:
     disk.lock()
     try:
         async with AsyncExitStack() as stack:
-            link = await _join(stack, context, cluster_id=_cluster_of(disk))
+            link = await _join(stack, context, cluster_id=peek(disk), founding=context.random.bytes(16).hex())
             checking = asyncio.create_task(_check_cluster(context, link), name="check of the cluster")
             stack.callback(checking.cancel)
             yield await _run_node(stack, context, link, disk)
@@ -144,6 +166,7 @@ async def _run_node(stack: AsyncExitStack, context: Context, link: Link, disk: L
     from objstore.cli.store import open_store
     from objstore.node.quarantine import DAY_S, Bounds
     from objstore.node.service import COUNTED, INDEX, TABLES, open_node
+    from objstore.node.space import Thresholds
 
     section = context.config.node
     kv = await asyncio.get_running_loop().run_in_executor(None, open_store, disk, INDEX, TABLES, COUNTED)
@@ -161,13 +184,18 @@ async def _run_node(stack: AsyncExitStack, context: Context, link: Link, disk: L
         capacity_bytes=capacity,
         reserve_bytes=min(section.reserve, capacity // 20),  # on a small disk the default would leave nothing
         quarantine=Bounds(section.quarantine_days * DAY_S, min(section.quarantine, capacity // 20)),
+        thresholds=Thresholds(section.nearfull / 100, section.full / 100, section.backfill_full / 100),
         scrub_rate=section.scrub,
         partition_bits=context.config.cluster.partition_bits,
         on_fatal=context.fail,
         newest_map=lambda: directory.raw_map,
     )
     stack.push_async_callback(service.close)
-    listening = await _listen(stack, context, service, section.listen, link.cluster_id)
+    context.exporter.add_node(service)
+    service.coordinator_away_ms = lambda: directory.away_ms
+    steering = asyncio.create_task(follow(link.coordinator, SCRUB_CONTROL_KEY, partial(_steer_scrub, service)))
+    stack.callback(steering.cancel)
+    listening = await _listen(stack, context, service, section.listen, link.cluster_id, NODE_STOP_S)
     address = _with_port_of(section.advertise, listening) if section.advertise else listening
     started_ms = context.clock.wall_ms()
 
@@ -187,6 +215,7 @@ async def _run_node(stack: AsyncExitStack, context: Context, link: Link, disk: L
                 os.getpid(),
                 service.has_lost_records,
                 service.is_written,
+                **service.report()._asdict(),
             )
         )
 
@@ -194,30 +223,31 @@ async def _run_node(stack: AsyncExitStack, context: Context, link: Link, disk: L
     return address
 
 
+def _steer_scrub(service: NodeService, raw: bytes) -> None:
+    try:
+        service.steer_scrub(decode_scrub(raw) if raw else ScrubControl())
+    except msgspec.DecodeError as error:
+        log.error("%s cannot be read and is ignored: %s", SCRUB_CONTROL_KEY, error)
+
+
 async def _check_cluster(context: Context, link: Link) -> None:
     """A node of one cluster that registers with the coordinator of another would serve nobody, and not know why."""
-    theirs = await _ask_cluster_id(RemoteCoordinator(link.transport, context.config.coordinator.address), context)
-    if theirs != link.cluster_id:
-        context.fail(
-            Fatal(
-                f"this data folder belongs to cluster {link.cluster_id}, but the coordinator at "
-                f"{context.config.coordinator.address} is that of cluster {theirs}. Give the node the right "
-                "coordinator.address; or, if the coordinator's folder was lost, start the coordinator with an empty "
-                f"folder and coordinator.cluster_id = {link.cluster_id}, and then run: objstore recover"
-            )
-        )
-
-
-def _cluster_of(disk: Disk) -> str:
-    """The cluster that this data folder belongs to, or "": a node that knows it starts without the coordinator."""
-    from objstore.node.identity import FILE, Identity
-
-    if not disk.exists(FILE):
-        return ""
+    ours, config = link.cluster_id, context.config
     try:
-        return msgspec.json.decode(disk.read_file(FILE), type=Identity).cluster_id
-    except msgspec.MsgspecError:
-        return ""  # open_node will say what is wrong with it
+        theirs = await cluster_id_of(link.coordinator, config, context.clock, founding=ours)
+        if theirs != ours:
+            raise wrong_cluster(config, ours, theirs)
+    except Fatal as error:
+        context.fail(error)
+        return
+    while config.coordinator.kind == "etcd":  # it may lose everything, and is told again then
+        await asyncio.sleep(CHECK_AGAIN_S)
+        try:
+            theirs = await cluster_id_of(link.coordinator, config, context.clock, founding=ours)
+            if theirs != ours:
+                raise wrong_cluster(config, ours, theirs)
+        except Fatal as error:
+            log.error("%s", error)  # what this node serves is right all the same
 
 
 def _refreshed_every(seconds: float, clock: Clock, make: Callable[[], bytes]) -> Callable[[], bytes]:
@@ -240,6 +270,7 @@ def _refreshed_every(seconds: float, clock: Clock, make: Callable[[], bytes]) ->
 async def gateway(context: Context) -> AsyncIterator[str]:
     from gateway.app import serve_gateway
     from gateway.settings import GatewaySettings
+    from objstore.cli.workers import Workers
     from objstore.engine.engine import Engine
     from objstore.engine.peers import Peers
 
@@ -260,6 +291,8 @@ async def gateway(context: Context) -> AsyncIterator[str]:
             clock=context.clock,
             random=context.random,
             domain=section.domain or None,
+            metrics=None if context.config.metrics.gateway == "off" else context.exporter.text,
+            metrics_token="" if context.config.metrics.gateway == "open" else token_of(context.config),
         )
         host, port = split_address(section.listen)
         shared = context.worker or section.workers > 1
@@ -267,16 +300,19 @@ async def gateway(context: Context) -> AsyncIterator[str]:
             running = await serve_gateway(engine, settings, host, port, reuse_port=shared)
         except OSError as error:
             raise ConfigError(f"cannot listen on {section.listen} ({error.strerror or error})") from error
-        stack.push_async_callback(running.close)
-        if section.workers > 1 and not context.worker:
-            from objstore.cli.workers import Workers
+        context.exporter.add_cluster(context.config)
+        pool = context.exporter.add_traffic(stack, running.traffic, section.workers, context.pool)
+        workers = Workers(context.argv, running.address, 0 if context.worker else section.workers - 1, pool)
 
-            workers = Workers(context.argv, running.address, section.workers - 1)
-            stack.push_async_callback(workers.close)
-            workers.start()
+        async def stop() -> None:  # together: a balancer may ask any of them whether it is ready
+            limits_s = section.stop_timeout_s, section.stop_notice_s
+            await asyncio.gather(running.close(*limits_s), workers.close(sum(limits_s)))
+
+        stack.push_async_callback(stop)
+        workers.start()
         await _wait_for_map(directory, context)
         if not context.worker:
-            await _register(stack, context, link, GATEWAYS, running.address)
+            await _register(stack, context, link, GATEWAYS, _reached_by(section.advertise, running.address))
         yield running.address
 
 
@@ -298,7 +334,7 @@ async def repairer(context: Context) -> AsyncIterator[str]:
         down_after_s=repair.down_after_s,
         out_after_s=repair.out_after_s,
         election_ttl_s=max(ELECTION_TTL_MIN_S, context.config.lease_ttl_s),
-        bandwidth=repair.bandwidth,
+        budget=repair.bandwidth,
         garbage_delay_s=repair.garbage_delay_s,
     )
     async with AsyncExitStack() as stack:
@@ -309,6 +345,7 @@ async def repairer(context: Context) -> AsyncIterator[str]:
         )
         stack.push_async_callback(working.close)
         working.start()
+        context.exporter.add_cluster(context.config)
         await _register(stack, context, link, REPAIRERS, "")
         yield ""
 
@@ -332,6 +369,7 @@ async def everything(context: Context) -> AsyncIterator[str]:
     data = config.node.data
     if data is None:
         raise missing("node.data", "all")
+    _refuse_etcd(context)
     async with AsyncExitStack() as stack:
         section = replace(config.coordinator, data=data / "coordinator", listen="127.0.0.1:0")
         address = await stack.enter_async_context(
@@ -369,33 +407,23 @@ class Link:
     coordinator: Coordinator
 
 
-async def _join(stack: AsyncExitStack, context: Context, *, cluster_id: str = "") -> Link:
+async def _join(stack: AsyncExitStack, context: Context, *, cluster_id: str = "", founding: str = "") -> Link:
     """Connect, and learn which cluster this is unless that is known; waits for the coordinator then."""
     transport = TcpTransport(context.secret, cluster_id)
     stack.push_async_callback(transport.close)
-    coordinator = RemoteCoordinator(transport, context.config.coordinator.address)
+    coordinator = coordinator_of(context.config, transport)
+    stack.push_async_callback(coordinator.close)
     if not cluster_id:
-        cluster_id = transport.cluster_id = await _ask_cluster_id(coordinator, context)
+        cluster_id = await cluster_id_of(coordinator, context.config, context.clock, founding=founding)
+        transport.cluster_id = cluster_id
     return Link(cluster_id, transport, coordinator)
-
-
-async def _ask_cluster_id(coordinator: RemoteCoordinator, context: Context) -> str:
-    waiting = Waiting(f"the coordinator at {coordinator.address}", context.clock)
-    while True:
-        try:
-            entry = await coordinator.get(CLUSTER_KEY)
-            if entry is not None:
-                return str(json.loads(entry.value)["id"])
-            waiting.say("it does not know its cluster")
-        except Unavailable as error:
-            waiting.say(str(error))
-        await asyncio.sleep(WAITING_RETRY_S)
 
 
 async def _follow(stack: AsyncExitStack, context: Context, link: Link, *, with_nodes: bool = True) -> Directory:
     directory = Directory(link.coordinator, context.clock, with_nodes=with_nodes)
     stack.push_async_callback(directory.close)
     directory.start()
+    context.exporter.add_directory(directory)
     return directory
 
 
@@ -409,25 +437,13 @@ async def _wait_for_map(directory: Directory, context: Context) -> None:
         waiting.say(directory.missing())
 
 
-class Waiting:
-    """Says every few seconds for whom we wait, since when and why."""
-
-    def __init__(self, whom: str, clock: Clock) -> None:
-        self._whom = whom
-        self._clock = clock
-        self._since = self._said = clock.monotonic()
-
-    def say(self, why: str) -> None:
-        now = self._clock.monotonic()
-        if now - self._said >= WAITING_LINE_S:
-            self._said = now
-            log.warning("waiting for %s since %.0f s: %s", self._whom, now - self._since, why)
-
-
-async def _listen(stack: AsyncExitStack, context: Context, service: Service, listen: str, cluster_id: str) -> str:
+async def _listen(
+    stack: AsyncExitStack, context: Context, service: Service, listen: str, cluster_id: str, stop_s: float = 1.0
+) -> str:
+    """`stop_s`: what requests at work get to end, once this process is asked to."""
     host, port = split_address(listen)
     server = await serve(service, host, port, context.secret, cluster_id)
-    stack.push_async_callback(server.close)
+    stack.push_async_callback(server.close, stop_s)
     return server.address
 
 
@@ -435,6 +451,14 @@ def _with_port_of(advertise: str, listening: str) -> str:
     """Port 0 in what is advertised: the port that was really bound."""
     host, port = split_address(advertise)
     return join_address(host, port or split_address(listening)[1])
+
+
+def _reached_by(advertise: str, listening: str) -> str:
+    """Where a gateway is for balancers and people."""
+    host, port = split_address(listening)
+    if advertise:
+        return _with_port_of(advertise, listening)
+    return join_address(platform.node(), port) if host in WILDCARDS else listening
 
 
 async def _register(stack: AsyncExitStack, context: Context, link: Link, prefix: str, address: str) -> None:
@@ -451,3 +475,4 @@ async def _announce(
     heartbeat = Heartbeat(link.coordinator, key, make_value, context.config.lease_ttl_s)
     stack.push_async_callback(heartbeat.close)
     heartbeat.start()
+    context.exporter.heartbeat = heartbeat

@@ -1,8 +1,8 @@
 """Runs one process of a cluster until SIGTERM or SIGINT, then closes it in order.
 
 When it serves it prints one line of JSON to stdout: {"ready": true, "role", "name", "address", "pid"}; whoever
-asked for port 0 learns the address from it. Everything else goes to stderr. Exit codes: 0 stopped when asked to;
-1 a fatal error; 2 a wrong configuration. What each role consists of is in `roles`.
+asked for port 0 learns the address from it. systemd is told too, where it asks. Everything else goes to stderr. Exit
+codes: 0 stopped when asked to; 1 a fatal error; 2 a wrong configuration. What each role consists of is in `roles`.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ import signal
 import sys
 from pathlib import Path
 
+from objstore.adapters import systemd
 from objstore.adapters.process import die_with_parent
-from objstore.cli import logs
+from objstore.cli import logging_lines
+from objstore.cli.env import CONFIG_VARIABLE
 from objstore.cli.roles import ROLES, Context
 from objstore.config import Config, load, missing
 from objstore.model.errors import ConfigError, ObjstoreError
 
 log = logging.getLogger(__name__)
 
-CONFIG_VARIABLE = "OBJSTORE_CONFIG"
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -47,7 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="PID",
         help="be killed when the process that started this one ends; with its PID also if it has ended already",
     )
-    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)  # one of several gateway processes
+    parser.add_argument("--worker", metavar="POOL", help=argparse.SUPPRESS)  # one of several gateway processes
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -59,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         print_settings(config)
         return 0
     name = arguments.name or (config.node.name if arguments.role == "node" else "") or platform.node()
-    logs.set_up(config.log.format, config.log.level, name)
+    logging_lines.set_up(config.log.format, config.log.level, name)
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -108,12 +109,20 @@ async def _main(arguments: argparse.Namespace, config: Config, name: str) -> int
 
     for number in _STOP_SIGNALS:
         loop.add_signal_handler(number, on_signal)
-    context = Context.of_this_process(config, arguments.role, name, worker=arguments.worker, argv=sys.argv[1:])
+    pool = Path(arguments.worker) if arguments.worker else None
+    context = Context.of_this_process(
+        config, arguments.role, name, worker=pool is not None, argv=sys.argv[1:], pool=pool
+    )
+    pinging = None
+    if (within_s := systemd.watchdog_s(os.getpid())) is not None:
+        pinging = asyncio.create_task(systemd.ping(within_s / systemd.PINGS_PER_TIMEOUT), name="watchdog of systemd")
     work = asyncio.create_task(_live(context))
     asked = asyncio.create_task(stop.wait())
     await asyncio.wait((work, asked), return_when=asyncio.FIRST_COMPLETED)
     if asked.done():
         log.info("asked to stop; closing")
+        if not context.worker:
+            systemd.notify(systemd.STOPPING)
         work.cancel()
     asked.cancel()
     try:
@@ -125,13 +134,18 @@ async def _main(arguments: argparse.Namespace, config: Config, name: str) -> int
     except ObjstoreError as error:
         log.critical("%s", error)
         return 1
+    finally:
+        if pinging is not None:
+            pinging.cancel()
     return 0
 
 
 async def _live(context: Context) -> None:
     """From start to the cancellation that ends it; raises what is fatal."""
-    async with ROLES[context.role](context) as address:
+    async with context.exporter.running(listens=not context.worker), ROLES[context.role](context) as address:
         ready = {"ready": True, "role": context.role, "name": context.name, "address": address, "pid": os.getpid()}
         log.info("ready at %s", address or "no address of its own")
         print(json.dumps(ready), flush=True)  # BrokenPipeError here: whoever started us is gone, and so are we
+        if not context.worker:
+            systemd.notify(systemd.READY, f"STATUS={context.role} {context.name} serves at {address or 'no address'}")
         raise await asyncio.shield(context.fatal)

@@ -8,16 +8,17 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from objstore.admin import text
 from objstore.admin.collect import observe
 from objstore.admin.snapshot import build
 from objstore.admin.status import EXIT_CODES, Status, to_json
-from objstore.cli.env import add_data_flag
+from objstore.cli.env import add_data_flag, which_cluster
 from objstore.cli.progress import is_terminal
-from objstore.local.folder import locate
-from objstore.model.errors import ConfigError
+
+if TYPE_CHECKING:
+    from objstore.cluster.etcd_access import EtcdAccess
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -35,21 +36,30 @@ class Source:
     """Where a status comes from: a folder of `objstore up`, or the configuration of any cluster."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
-        if arguments.config and arguments.data:
-            raise ConfigError("give --data (a cluster of `objstore up`) or --config (any other), not both")
-        self._folder = None if arguments.config else locate(arguments.data)
-        if arguments.config:
+        self._folder, path = which_cluster(arguments)
+        if self._folder is None:
             from objstore import config
 
-            loaded = config.load(Path(arguments.config), os.environ)
-            self._coordinator, self._secret = loaded.coordinator.address, loaded.cluster.secret
+            loaded = config.load(path, os.environ)
+            self._coordinator: str | EtcdAccess = loaded.coordinator.address
+            self._secret = loaded.cluster.secret
+            self._witnesses = [loaded.node.advertise or loaded.node.listen]
+            if loaded.coordinator.kind == "etcd":
+                from objstore.cli.whereabouts import etcd_access
+
+                self._coordinator = etcd_access(loaded)
 
     def status(self) -> Status:
         """Raises if nothing runs on the folder."""
         if self._folder is not None:
             state = self._folder.running()
             self._coordinator, self._secret = state.coordinator, state.cluster_secret
-        return build(observe(self._coordinator, self._secret, local=self._folder is not None))
+            self._witnesses = [member.address for member in state.members if member.role == "node" and member.address]
+        local = self._folder is not None
+        seen = observe(self._coordinator, self._secret, local=local, witnesses=self._witnesses)
+        if seen.nodes:
+            self._witnesses = [node.address for node in seen.nodes]
+        return build(seen)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -13,12 +13,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 
 from objstore.cli.env import export_lines
 from objstore.cli.main import EXIT_ERROR
 from objstore.cli.progress import StartProgress
-from objstore.local import commands
+from objstore.local import commands, members
 from objstore.local.folder import Folder, MemberState, is_alive, remember
 from objstore.local.launch import Cluster, Options, launch, settle_shape
 from objstore.model.cluster import ErasureCode
@@ -77,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
         cluster.supervisor.listen(_complain)
         while True:
             cluster.supervisor.poll()
-            commands.answer_all(folder, cluster.supervisor.act)
+            commands.answer_all(folder, partial(members.act, cluster))
             time.sleep(_TICK_S)
     except KeyboardInterrupt:
         print("\nstopping (once more to force)", file=sys.stderr)

@@ -18,6 +18,7 @@ from objstore.cli.main import EXIT_TIMED_OUT
 from objstore.cli.progress import is_terminal
 from objstore.cli.status import Source, add_source_flags
 from objstore.model.errors import InvalidRequest
+from objstore.model.survey import Receipt
 
 _FRAME_S = 0.35
 _LINE_S = 1.0
@@ -87,8 +88,12 @@ def _show_json(source: Source, goal: Callable[[Status], bool], deadline: float |
 def _show_lines(source: Source, goal: Callable[[Status], bool], deadline: float | None) -> bool | None:
     last: tuple[object, ...] = ()
     said_at = 0.0
+    receipts: list[Receipt] | None = None
     while True:
         status = source.status()
+        for receipt in new_receipts(receipts, status):
+            print(f"{time.strftime('%H:%M:%S')} {text.receipt_line(receipt)}", flush=True)
+        receipts = status.receipts or receipts
         state = status.repair.state if status.repair else ""
         now = (status.verdict, status.can_lose, state, [reason.code for reason in status.reasons])
         if now != last or time.monotonic() - said_at > _LINE_ANYWAY_S:
@@ -99,11 +104,16 @@ def _show_lines(source: Source, goal: Callable[[Status], bool], deadline: float 
         time.sleep(_FRAME_S)
 
 
+def new_receipts(before: list[Receipt] | None, status: Status) -> list[Receipt]:
+    """Repairs that have finished since the status with those before; none at first."""
+    return [] if before is None else [receipt for receipt in status.receipts if receipt not in before]
+
+
 def line(status: Status) -> str:
     """The status in one line, with the time."""
     parts = [f"{time.strftime('%H:%M:%S')} {text.headline(status)}", text.objects_line(status)]
     if status.repair and status.repair.state != "idle":
-        parts.append(f"repair {text.repair_line(status.repair)}")
+        parts.append(f"{status.repair.kind} {text.repair_line(status.repair)}")
     return " · ".join(parts)
 
 
@@ -117,7 +127,11 @@ def _show_screen(source: Source, goal: Callable[[Status], bool], deadline: float
     baseline = status = source.status()
     first = screen.render(status, width=console.width)
     with _keys() as pressed, Live(first, console=console, auto_refresh=False, transient=False) as live:
+        receipts = status.receipts
         while True:
+            for receipt in new_receipts(receipts, status):
+                live.console.print(text.receipt_line(receipt))
+            receipts = status.receipts or receipts
             if (end := _end(status, goal, deadline)) is not None:
                 return end
             if pressed(_FRAME_S) in ("q", "Q", "\x1b"):

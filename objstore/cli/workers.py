@@ -12,20 +12,22 @@ import signal
 import sys
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Sequence
+from pathlib import Path
 
 log = logging.getLogger(__name__)
 
 RESTART_PAUSE_S = 1.0
-CLOSE_GRACE_S = 35.0  # a little more than a gateway gives its requests
+CLOSE_MARGIN_S = 5.0  # that a worker gets beyond what it gives its requests
 
 
 class Workers:
-    """`argv`: the arguments of this process; `address`: where it listens, so that port 0 becomes a real one."""
+    """`argv`: the arguments of this process; `address`: where it listens, so that port 0 becomes a real one; `pool`:
+    where all put together what they count."""
 
-    def __init__(self, argv: Sequence[str], address: str, count: int) -> None:
+    def __init__(self, argv: Sequence[str], address: str, count: int, pool: Path | None) -> None:
         self._command = [
             *(sys.executable, "-m", "objstore", *argv),
-            *("--worker", "--listen", address, f"--die-with-parent={os.getpid()}"),
+            *("--worker", str(pool or ""), "--listen", address, f"--die-with-parent={os.getpid()}"),
         ]
         self._count = count
         self._running: dict[int, Process] = {}
@@ -34,7 +36,8 @@ class Workers:
     def start(self) -> None:
         self._tasks = [asyncio.create_task(self._keep(n), name=f"worker {n}") for n in range(1, self._count + 1)]
 
-    async def close(self) -> None:
+    async def close(self, grace_s: float) -> None:
+        """`grace_s`: what a worker may take to stop."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -43,7 +46,7 @@ class Workers:
                 process.send_signal(signal.SIGTERM)
         for process in self._running.values():
             try:
-                async with asyncio.timeout(CLOSE_GRACE_S):
+                async with asyncio.timeout(grace_s + CLOSE_MARGIN_S):
                     await process.wait()
             except TimeoutError:
                 process.kill()

@@ -26,7 +26,7 @@ import msgspec
 
 from objstore.cluster.port import MAP_KEY, NODES, Coordinator, Entry
 from objstore.model.cluster import ClusterMap, NodeLease, decode_map, decode_node_lease
-from objstore.model.errors import ObjstoreError, Unavailable
+from objstore.model.errors import Fatal, ObjstoreError, Unavailable
 from objstore.model.ids import NodeId
 from objstore.placement.topology import Topology
 from objstore.ports import Clock
@@ -58,12 +58,19 @@ class Directory:
         self.raw_map = b""  # of `topology`
         self.map_revision = 0  # of the map that the coordinator last showed
         self.last_contact = clock.monotonic()  # before the first answer: when we began to ask
+        self._unreadable = ""  # why the map that the coordinator shows is of no use here
         self.problem = "not asked yet"  # why the coordinator did not answer; "" while it does
+        self._away_since: float | None = None  # when it did not answer first
 
     @property
     def nodes(self) -> Mapping[NodeId, NodeLease]:
         """The nodes that live, as far as known."""
         return MappingProxyType(self._nodes)
+
+    @property
+    def away_ms(self) -> int:
+        """For how long the coordinator has not answered; 0 while it does."""
+        return 0 if self._away_since is None else 1 + int((self._clock.monotonic() - self._away_since) * 1000)
 
     def start(self) -> None:
         for prefix in self._prefixes:
@@ -114,12 +121,15 @@ class Directory:
     def is_lost(self) -> bool:
         """There is no map that holds, but there are nodes with data of this cluster."""
         asked = MAP_KEY in self._seen
-        return asked and self.topology is None and any(lease.has_former_life for lease in self._nodes.values())
+        unknown = self.topology is None and not self._unreadable
+        return asked and unknown and any(lease.has_former_life for lease in self._nodes.values())
 
     def missing(self) -> str:
         """Why there is no map, as a line to show."""
         if self.problem:
             return f"the coordinator does not answer ({self.problem})"
+        if self._unreadable:
+            return self._unreadable
         if self.is_lost:
             return "the metadata or the cluster map was lost; run: objstore recover"
         if MAP_KEY not in self._seen:
@@ -197,9 +207,11 @@ class Directory:
         """The map in `raw`, if we may act on it."""
         try:
             found = decode_map(raw)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, Fatal) as error:
+            self._unreadable = str(error)
             log.error("a cluster map cannot be read (%s); keeping the last one", error)
             return None
+        self._unreadable = ""
         if found.recovering:
             return None  # it says who owns nothing yet: the map before it, or none, stays until the recovery is done
         if self.topology is not None and found.cluster_id != self.topology.map.cluster_id:
@@ -233,6 +245,7 @@ class Directory:
 
     def _heard(self) -> None:
         self.last_contact = self._clock.monotonic()
+        self._away_since = None
         if self.problem:
             self.problem = ""
             if self._nodes:
@@ -240,6 +253,8 @@ class Directory:
                 self._amnesty_until = self.last_contact + AMNESTY_S
 
     def _lost(self, error: ObjstoreError) -> None:
+        if self._away_since is None:
+            self._away_since = self._clock.monotonic()
         if not self.problem:
             log.warning("the coordinator does not answer, going on with what is known: %s", error)
         self.problem = str(error) or type(error).__name__

@@ -32,6 +32,12 @@ class Heartbeat:
         self._published: tuple[bytes, int] | None = None  # value and revision; None = not known to be there
         self._silent = False  # the coordinator's absence is logged once
         self._task: asyncio.Task[None] | None = None
+        self._heard_at: float | None = None  # by the clock of the loop
+
+    @property
+    def silence_s(self) -> float | None:
+        """Since the coordinator answered a beat; None: it never has."""
+        return None if self._heard_at is None else asyncio.get_running_loop().time() - self._heard_at
 
     @property
     def registered(self) -> bool:
@@ -81,6 +87,7 @@ class Heartbeat:
         if self._silent:
             log.info("the coordinator answers again; %s is registered", self._key)
         self._silent = False
+        self._heard_at = asyncio.get_running_loop().time()
 
     async def _is_there(self) -> bool:
         """The key may have gone although the lease lives: a late message of a former process of this name can

@@ -7,16 +7,20 @@ it as after any restart. Its ceiling is the store's: no revision is ever given o
 
 from __future__ import annotations
 
+import contextlib
+
 import msgspec
 import xxhash
 
 from objstore.cluster.port import CLUSTER_KEY, MAP_KEY
+from objstore.model import formats
 from objstore.model.errors import Fatal
 from objstore.ports import Disk
 
 FILE = "coordinator.json"
 KEPT = (CLUSTER_KEY, MAP_KEY)
-_FORMAT = 1
+FORMAT = 1  # of all that is in the folder
+_WHAT = "this folder of a coordinator"
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -30,7 +34,14 @@ class Kept(msgspec.Struct, frozen=True):
 class _File(msgspec.Struct, frozen=True):
     kept: Kept
     checksum: str
-    format: int = _FORMAT
+    format: int = FORMAT
+
+
+def refuse_later(disk: Disk) -> None:
+    """Blocking, before the store is opened. Raises Fatal when a later release made this folder."""
+    if disk.exists(FILE):
+        with contextlib.suppress(msgspec.DecodeError):  # of no concern while there is a store
+            formats.decode_json(disk.read_file(FILE), _File, _WHAT, FORMAT)
 
 
 class Mirror:
@@ -45,11 +56,9 @@ class Mirror:
         if not self._disk.exists(FILE):
             return
         try:
-            found = msgspec.json.decode(self._disk.read_file(FILE), type=_File)
-        except msgspec.MsgspecError as error:
+            found = formats.decode_json(self._disk.read_file(FILE), _File, _WHAT, FORMAT)
+        except msgspec.DecodeError as error:
             raise Fatal(_damaged(str(error))) from error
-        if found.format != _FORMAT:
-            raise Fatal(f"{FILE} has format {found.format}; this release reads format {_FORMAT}: use a matching one.")
         if found.checksum != _checksum(found.kept):
             raise Fatal(_damaged("its checksum does not match"))
         self.kept = found.kept

@@ -19,9 +19,12 @@ MAP_KEY = "map"  # model.cluster.ClusterMap
 NODES = "nodes/"  # + node id: model.cluster.NodeLease
 GATEWAYS = "gateways/"  # + id: model.cluster.GatewayLease
 REPAIRERS = "repairers/"  # + id: model.cluster.GatewayLease
+PLAN_KEY = "plan"  # model.plan.Plan: changes of membership that an operator has staged
 REPAIR_LEADER_KEY = "leader/repair"  # id of the repairer that works
 REPAIR_CONTROL_KEY = "repair/control"
 SURVEY_KEY = "survey"  # model.survey.Survey
+DAMAGE = "damage/"  # + page number: model.survey.DamagePage
+SCRUB_CONTROL_KEY = "scrub/control"  # model.scrubbing.ScrubControl
 
 
 class Entry(NamedTuple):

@@ -54,6 +54,13 @@ def parse_size(value: object) -> int:
     return found
 
 
+def parse_rate(value: object) -> int:
+    """Bytes per second, at least one."""
+    if not (found := parse_size(value)):
+        raise ValueError
+    return found
+
+
 def show_size(value: int) -> str:
     """In the largest binary unit that divides it, so that it reads back as the same number."""
     for power, unit in zip(range(5, 0, -1), ("PiB", "TiB", "GiB", "MiB", "KiB"), strict=True):
@@ -104,9 +111,23 @@ def _secret(length_min: int) -> Kind:
 
 def _folder(value: object) -> Path:
     text = _text(value)
-    if not text:
+    if not text.strip():
         raise ValueError
     return Path(text).expanduser()
+
+
+def _urls(value: object) -> tuple[str, ...]:
+    """A list, or text with blanks or commas between; each without a slash at its end."""
+    found = value if isinstance(value, list) else _text(value).replace(",", " ").split()
+    urls = tuple(_text(url).rstrip("/") for url in found)
+    if (not urls and value != []) or len(set(urls)) < len(urls):
+        raise ValueError
+    for url in urls:
+        scheme, _, address = url.partition("://")
+        if scheme not in ("http", "https"):
+            raise ValueError
+        split_address(address)
+    return urls
 
 
 def _code(value: object) -> ErasureCode:
@@ -167,10 +188,17 @@ ADDRESS = Kind('HOST:PORT such as "10.0.0.5:7700" or "[::1]:7700"; port 0 = any 
 OPTIONAL_ADDRESS = Kind(f"empty, or {ADDRESS.allowed}", lambda value: _address(value) if value else "")
 CODE = Kind('k+m such as "4+2", k and m at least 1 and together at most 32', _code)
 FOLDER = Kind("the path of a folder", _folder, lambda value: str(value or ""))
-FILE = Kind("the path of a file", _folder)
+FILE = Kind("the path of a file", _folder, lambda value: str(value or ""))
+URLS = Kind('different URLs such as ["https://10.0.0.5:2379", "https://10.0.0.6:2379"]', _urls, " ".join)
 SIZE = Kind('a size such as "10GiB" or "500MB"', parse_size, show_size)
 CAPACITY = _size_or("auto")
-BANDWIDTH = _size_or("unlimited")
+BANDWIDTH = Kind(
+    'a size such as "50MiB", "auto" or "unlimited"',
+    lambda value: value if value in ("auto", "unlimited") else parse_rate(value),
+    lambda value: value if isinstance(value, str) else show_size(value),
+)
 SCRUB = _size_or("off")
 CLUSTER_SECRET = _secret(16)
 S3_SECRET = _secret(8)
+METRICS_TOKEN = _secret(16)
+PASSWORD = _secret(1)

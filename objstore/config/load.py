@@ -64,7 +64,7 @@ class _Load:
         self._refuse_unknown()
         sections = {section: self._section(section) for section in SECTION_TYPES}
         if self._path and self._secret_in_file:
-            _refuse_if_others_may_read(self._path)
+            _refuse_if_others_may_read(self._path, self._env)
         config = Config(**sections, origins=self._origins)
         _check_together(config)
         return config
@@ -125,7 +125,7 @@ class _Load:
         if given[0] in direct:
             return given[0]
         path = self._take(f"{key}_file", given[0], FILE)
-        _refuse_if_others_may_read(path)
+        _refuse_if_others_may_read(path, self._env)
         return Given(_read(path, f"the file of {key}").strip(), f"{given[0].origin}: {path}")
 
     def _access_keys(self, gateway: Mapping[str, Any]) -> tuple[AccessKey, ...]:
@@ -207,6 +207,13 @@ def _check_together(config: Config) -> None:
             f"cluster.initial_nodes = {nodes} is too few for code {code}: write at least {code.nodes_min}, "
             f"so that every shard and every replica has a node of its own; or 0 for just that many"
         )
+    _check_coordinator(config)
+    node = config.node
+    if not node.nearfull < node.full <= node.backfill_full:
+        raise ConfigError(
+            f"node.nearfull = {node.nearfull}, node.full = {node.full} and node.backfill_full = {node.backfill_full} "
+            f"must rise: a node warns first, then takes no new data, then nothing from repair either"
+        )
     repair = config.repair
     if repair.out_after_s < repair.down_after_s:
         raise ConfigError(
@@ -220,6 +227,33 @@ def _check_together(config: Config) -> None:
         )
 
 
+def _check_coordinator(config: Config) -> None:
+    section = config.coordinator
+    of_etcd = ("endpoints", "tls_ca", "tls_cert", "tls_key", "user", "password")
+    foreign = ("address", "listen", "data") if section.kind == "etcd" else of_etcd
+    for name in foreign:
+        key = f"coordinator.{name}"
+        if key in config.origins and getattr(section, name):
+            other = "embedded" if section.kind == "etcd" else "etcd"
+            raise ConfigError(
+                f'{config.origins[key]}: {key} is for coordinator.kind = "{other}", but it is "{section.kind}": '
+                "change the kind, or remove the key"
+            )
+    if section.kind != "etcd":
+        return
+    if not section.endpoints:
+        raise ConfigError(
+            'coordinator.kind = "etcd" needs the addresses of its members: write endpoints = '
+            '["https://10.0.0.5:2379", ...] under [coordinator], or set OBJSTORE_COORDINATOR__ENDPOINTS'
+        )
+    if (section.tls_cert is None) != (section.tls_key is None):
+        raise ConfigError("coordinator.tls_cert and coordinator.tls_key belong together: write both, or neither")
+    if section.tls_ca and not any(url.startswith("https:") for url in section.endpoints):
+        raise ConfigError("coordinator.tls_ca is set, but no URL of coordinator.endpoints begins with https:")
+    if bool(section.user) != bool(section.password):
+        raise ConfigError("coordinator.user and coordinator.password belong together: write both, or neither")
+
+
 def _read(path: Path, what: str) -> str:
     try:
         return path.read_text("utf-8")
@@ -229,7 +263,10 @@ def _read(path: Path, what: str) -> str:
         raise ConfigError(f"{what} {path} cannot be read: {error.strerror}") from error
 
 
-def _refuse_if_others_may_read(path: Path) -> None:
+def _refuse_if_others_may_read(path: Path, env: Mapping[str, str]) -> None:
+    given = env.get("CREDENTIALS_DIRECTORY")  # systemd shows its readers as a group, though only one user is among them
+    if given and path.is_relative_to(given):
+        return
     mode = path.stat().st_mode & 0o777
     if mode & 0o077:
         raise ConfigError(f"{path} holds a secret and others may use it (mode {mode:04o}). Run: chmod 600 {path}")

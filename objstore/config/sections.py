@@ -19,13 +19,17 @@ from objstore.config.kinds import (
     CLUSTER_SECRET,
     CODE,
     DOMAIN,
+    FILE,
     FOLDER,
+    METRICS_TOKEN,
     NAME,
     OPTIONAL_ADDRESS,
     OPTIONAL_NAME,
+    PASSWORD,
     S3_SECRET,
     SCRUB,
     SIZE,
+    URLS,
     Kind,
     count,
     one_of,
@@ -34,6 +38,7 @@ from objstore.config.kinds import (
 from objstore.model import limits
 from objstore.model.cluster import ErasureCode
 from objstore.model.errors import ConfigError
+from objstore.model.survey import Budget
 
 ENV_PREFIX = "OBJSTORE_"
 
@@ -56,12 +61,19 @@ class ClusterSection:
 
 @dataclass(frozen=True, slots=True)
 class CoordinatorSection:
-    """`address` is for all roles; the rest is for the coordinator itself."""
+    """embedded: `address` is for all roles, `listen` and `data` for the coordinator itself. etcd: the rest, for all."""
 
+    kind: str = _key("embedded", one_of("embedded", "etcd"))
     address: str = _key("127.0.0.1:7700", ADDRESS)
     listen: str = _key("127.0.0.1:7700", ADDRESS)
     data: Path | None = _key(None, FOLDER)
     cluster_id: str = _key("", CLUSTER_ID)  # of the cluster whose coordinator was lost; "" = a new one
+    endpoints: tuple[str, ...] = _key((), URLS)  # of the members of etcd
+    tls_ca: Path | None = _key(None, FILE)  # None = the certification authorities of the system
+    tls_cert: Path | None = _key(None, FILE)
+    tls_key: Path | None = _key(None, FILE)
+    user: str = _key("", OPTIONAL_NAME)
+    password: str = _key("", PASSWORD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +86,9 @@ class NodeSection:
     listen: str = _key("127.0.0.1:7701", ADDRESS)
     advertise: str = _key("", OPTIONAL_ADDRESS)  # "" = where it listens
     capacity: int = _key(0, CAPACITY)  # bytes; 0 = the size of the file system
+    nearfull: int = _key(85, count(1, 100))  # percent
+    full: int = _key(92, count(1, 100))
+    backfill_full: int = _key(95, count(1, 100))
     reserve: int = _key(limits.GIB, SIZE)
     quarantine: int = _key(limits.GIB, SIZE)
     quarantine_days: int = _key(30, count(1, 3650))
@@ -91,9 +106,12 @@ class AccessKey:
 @dataclass(frozen=True, slots=True)
 class GatewaySection:
     listen: str = _key("127.0.0.1:9000", ADDRESS)
+    advertise: str = _key("", OPTIONAL_ADDRESS)  # "" = where it listens, by the host's name if that is everywhere
     region: str = _key("us-east-1", NAME)
     workers: int = _key(1, count(1, 64))
     domain: str = _key("", DOMAIN)
+    stop_notice_s: float = _key(5.0, seconds(0.0))
+    stop_timeout_s: float = _key(30.0, seconds(0.0))
     keys: tuple[AccessKey, ...] = ()
 
 
@@ -104,7 +122,7 @@ class RepairSection:
     heartbeat_s: float = _key(1.0, seconds(0.05))
     down_after_s: float = _key(5.0, seconds(0.1))
     out_after_s: float = _key(600.0, seconds(0.1))
-    bandwidth: int = _key(0, BANDWIDTH)  # bytes/s; 0 = no limit
+    bandwidth: Budget = _key("auto", BANDWIDTH)  # bytes/s
     garbage_delay_s: float = _key(60.0, seconds(0.1))
 
 
@@ -112,6 +130,13 @@ class RepairSection:
 class LogSection:
     format: str = _key("auto", one_of("auto", "text", "json"))
     level: str = _key("info", one_of("debug", "info", "warning", "error"))
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsSection:
+    listen: str = _key("", OPTIONAL_ADDRESS)  # of every process; "" = only gateways show metrics
+    gateway: str = _key("token", one_of("token", "open", "off"))
+    token: str = _key("", METRICS_TOKEN)  # "" = made from cluster.secret
 
 
 class Setting(NamedTuple):
@@ -128,6 +153,7 @@ class Config:
     gateway: GatewaySection = field(default_factory=GatewaySection)
     repair: RepairSection = field(default_factory=RepairSection)
     log: LogSection = field(default_factory=LogSection)
+    metrics: MetricsSection = field(default_factory=MetricsSection)
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -154,6 +180,7 @@ SECTION_TYPES: dict[str, type] = {
     "gateway": GatewaySection,
     "repair": RepairSection,
     "log": LogSection,
+    "metrics": MetricsSection,
 }
 
 

@@ -10,11 +10,11 @@ from objstore.engine.buckets import Buckets
 from objstore.engine.multipart import Multipart
 from objstore.engine.objects import Objects
 from objstore.engine.peers import Peers
+from objstore.engine.reach import Reachability
 from objstore.engine.reading import BlobReader
 from objstore.engine.registers import Registers
 from objstore.engine.types import BucketInfo
 from objstore.engine.writing import BlobWriter
-from objstore.model.errors import Unavailable
 from objstore.ports import Clock, Random
 
 
@@ -42,21 +42,15 @@ class Engine:
         self.list_uploads = uploads.list_uploads
         self.complete_upload = uploads.complete
         self.abort_upload = uploads.abort
+        self._reachability = Reachability(peers, clock)
+        self.reach = self._reachability.check
 
     async def get_bucket(self, name: str) -> BucketInfo:
         state = await self._buckets.get(name, fresh=True)
         return BucketInfo(name, state.id, state.created_ms)
 
-    def ready(self) -> str:
-        """Why reads cannot work now, or "" when they can."""
-        try:
-            topology = self.peers.topology
-        except Unavailable as error:
-            return str(error)
-        live, k = len(self.peers.live()), topology.code.k
-        return "" if live >= k else f"{live} of {len(topology.node_ids)} nodes answer, {k} are needed to read"
-
     async def close(self) -> None:
+        await self._reachability.close()
         await self._writer.close()
         await self.registers.close()
         await self._reader.close()

@@ -84,6 +84,8 @@ class Objects:
         inline: bool = True,
     ) -> Stored:
         """Take in a whole body and its checks; nothing is visible yet. Shared by objects and parts."""
+        if size:
+            self._peers.need_room()
         reader = ExactReader(body)
         if size == 0 or (inline and size <= limits.INLINE_SIZE_MAX):
             data = bytes(await reader.read(size))

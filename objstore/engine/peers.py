@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from objstore.cluster.directory import Directory
 from objstore.engine.calls import ask
 from objstore.model import limits
-from objstore.model.errors import DeadlineExceeded, ObjstoreError, QuorumLost, Unreachable
+from objstore.model.cluster import is_at_least
+from objstore.model.errors import DeadlineExceeded, InsufficientStorage, ObjstoreError, QuorumLost, Unreachable
 from objstore.model.ids import NodeId
 from objstore.placement.topology import Topology
 from objstore.ports import Buffer, Clock, Transport
@@ -89,9 +90,14 @@ class Peers:
         except ObjstoreError as error:
             log.info("the coordinator does not show the map: %s", error)
 
-    async def _ask(self, node: NodeId) -> None:
+    async def ask_everybody(self) -> None:
+        """Read the map of every node that has a lease; those that do not answer soon are not waited for."""
+        nodes = list(self.directory.nodes)
+        await asyncio.gather(*(self._ask(node, timeout_s=limits.CONNECT_TIMEOUT_S) for node in nodes))
+
+    async def _ask(self, node: NodeId, timeout_s: float = limits.RPC_TIMEOUT_S) -> None:
         try:
-            _, raw = await ask(self, node, MapRead(), MapFound, timeout_s=limits.RPC_TIMEOUT_S)
+            _, raw = await ask(self, node, MapRead(), MapFound, timeout_s=timeout_s)
         except ObjstoreError as error:
             log.info("node %s does not show the map: %s", node, error)
             return
@@ -132,6 +138,27 @@ class Peers:
         if health is None or self._clock.monotonic() >= health.suspect_until:
             return True
         return self._addresses.get(node) != lease.address  # started again since it failed
+
+    def is_full(self, node: NodeId) -> bool:
+        """Says in its lease that it takes no new data. Not believed while nobody can say it anew."""
+        lease = self.directory.nodes.get(node)
+        return lease is not None and not self.directory.problem and is_at_least(lease.level, "full")
+
+    def takes_data(self, node: NodeId) -> bool:
+        return self.is_up(node) and not self.is_full(node)
+
+    def need_room(self) -> None:
+        """Before new data is taken from a client. InsufficientStorage when so many nodes are full that the rest could
+        not hold it; when nodes are missing the write itself finds out."""
+        topology = self.topology
+        full = [node for node in topology.node_ids if self.is_full(node)]
+        roomy = sum(node not in full and self.has_lease(node) for node in topology.node_ids)
+        if full and roomy <= topology.code.k:
+            names = " ".join(sorted(topology.node(node).name for node in full))
+            raise InsufficientStorage(
+                f"The cluster is full: {names} take no new data, and {topology.code.k + 1} nodes with room are needed. "
+                "Delete objects, or add nodes."
+            )
 
     def has_lease(self, node: NodeId) -> bool:
         """Not given up by the coordinator, though it may just have failed a call."""

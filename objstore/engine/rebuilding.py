@@ -10,6 +10,7 @@ import asyncio
 import functools
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 
 import msgspec
@@ -51,13 +52,13 @@ log = logging.getLogger(__name__)
 
 WINDOW_BYTES = limits.MIB  # of one shard, read and written at a time
 ONE_SHOT_BYTES_MAX = limits.MIB  # envelopes up to here go in one message
-THREAD_FROM = 64 * limits.KIB  # below, a thread costs more than the coding
+THREAD_FROM = limits.MIB  # of a cell; below, a thread costs more than the coding
 READ_TIMEOUT_S = 10.0
 WRITE_TIMEOUT_S = 20.0
 VERIFY_TIMEOUT_S = 60.0
 
-Spend = Callable[[int], Awaitable[None]]
-"""Wait until so many bytes may be written (the bandwidth setting)."""
+Slot = Callable[[int], AbstractAsyncContextManager[None]]
+"""An operation that writes so many bytes: entered when it may begin, left when it is done (pace of repair)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,25 +83,28 @@ class Stored:
     size: int
 
 
-async def _spend_freely(count: int) -> None:
-    return None
+def _freely(count: int) -> AbstractAsyncContextManager[None]:
+    return nullcontext()
 
 
 class Rebuilder:
-    def __init__(self, calls: Calls, spend: Spend = _spend_freely) -> None:
-        self._calls = calls
-        self._spend = spend
+    """`backfill`: what it writes is no new data, so that nodes take it for longer (P8)."""
 
-    async def run(self, job: Job) -> list[Stored]:
+    def __init__(self, calls: Calls, *, backfill: bool = True) -> None:
+        self._calls = calls
+        self._backfill = backfill
+
+    async def run(self, job: Job, slot: Slot = _freely) -> list[Stored]:
         """Returns what is now stored and verified. Raises the first error; what was stored before stays."""
-        header = await self._header(job)
+        async with slot(0):
+            header = await self._header(job)
         stored: list[Stored] = []
         for moved in job.move:
             source = self._cells(job, shape_of(header), {moved.shard: (moved.source,)}, need=1)
-            stored += await self._store(job, header, source, [Placed(moved.shard, moved.target)])
+            stored += await self._store(job, header, source, [Placed(moved.shard, moved.target)], slot)
         if job.rebuild:
             source = self._cells(job, shape_of(header), job.holders, need=job.blob.k)
-            stored += await self._store(job, header, source, job.rebuild)
+            stored += await self._store(job, header, source, job.rebuild, slot)
         return stored
 
     async def trim(self, job: Job, trimmed: Trimmed, epoch: int, still_valid: Callable[[], bool]) -> bool:
@@ -137,9 +141,17 @@ class Rebuilder:
                     problem = error
         raise problem
 
-    async def _store(self, job: Job, like: EnvelopeHeader, cells: _Cells, places: Sequence[Placed]) -> list[Stored]:
+    async def _store(
+        self, job: Job, like: EnvelopeHeader, cells: _Cells, places: Sequence[Placed], slot: Slot
+    ) -> list[Stored]:
         writers = [
-            _Writer(self._calls, job.partition, msgspec.structs.replace(like, shard=place.shard), place.target)
+            _Writer(
+                self._calls,
+                job.partition,
+                msgspec.structs.replace(like, shard=place.shard),
+                place.target,
+                backfill=self._backfill,
+            )
             for place in places
         ]
         shape = shape_of(like)
@@ -148,19 +160,21 @@ class Rebuilder:
         try:
             for first in range(0, shape.stripes, step):
                 stripes = range(first, min(first + step, shape.stripes))
-                window = await cells.read(stripes)
-                await self._spend(sum(shape.sealed_length(w.shard, s) for w in writers for s in stripes))
-                made = await _make(codec, shape, window, [writer.shard for writer in writers], stripes)
+                async with slot(sum(shape.sealed_length(w.shard, s) for w in writers for s in stripes)):
+                    window = await cells.read(stripes)
+                    made = await _make(codec, shape, window, [writer.shard for writer in writers], stripes)
+                    for writer in writers:
+                        await writer.add(stripes.start, made[writer.shard])
+            async with slot(0):
                 for writer in writers:
-                    await writer.add(stripes.start, made[writer.shard])
-            for writer in writers:
-                await writer.finish()
+                    await writer.finish()
         except BaseException:
             for writer in writers:
                 await writer.abort()
             raise
-        for writer in writers:
-            await self._verify(writer.target, writer.fragment.pack())
+        async with slot(0):
+            for writer in writers:
+                await self._verify(writer.target, writer.fragment.pack())
         return [Stored(writer.fragment.pack(), writer.target, writer.length) for writer in writers]
 
     async def _verify(self, node: NodeId, fragment: bytes, epoch: int = 0) -> None:
@@ -271,7 +285,8 @@ async def _make(
 class _Writer:
     """One envelope on its way to its node: in one message if small, else as a stream."""
 
-    def __init__(self, calls: Calls, partition: int, header: EnvelopeHeader, target: NodeId) -> None:
+    def __init__(self, calls: Calls, partition: int, header: EnvelopeHeader, target: NodeId, *, backfill: bool) -> None:
+        self._backfill = backfill
         self._calls = calls
         self._partition = partition
         self._header = encode_header(header)
@@ -291,7 +306,7 @@ class _Writer:
             self._pending += pieces
             return
         if self._stream is None:
-            request = FragOpen(self._partition, self.fragment.pack(), self.length)
+            request = FragOpen(self._partition, self.fragment.pack(), self.length, self._backfill)
             opened, _ = await ask(self._calls, self.target, request, FragOpened, timeout_s=WRITE_TIMEOUT_S)
             self._stream = opened.stream
             await self._write(self._stream, self._header)
@@ -304,7 +319,7 @@ class _Writer:
 
     async def finish(self) -> None:
         if self._stream is None:
-            request = FragPut(self._partition, self.fragment.pack())
+            request = FragPut(self._partition, self.fragment.pack(), self._backfill)
             data = b"".join((self._header, *self._pending))
             await ask(self._calls, self.target, request, Ok, data, timeout_s=WRITE_TIMEOUT_S)
         else:

@@ -28,6 +28,15 @@ ALWAYS = WriteCondition()
 
 
 @dataclass(frozen=True, slots=True)
+class Reach:
+    """Why what a gateway does would fail now, or "": reads, writes; `serve`: most of either."""
+
+    read: str = ""
+    write: str = ""
+    serve: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class BucketInfo:
     name: str
     id: BucketId

@@ -112,6 +112,7 @@ class BlobWriter:
         for segment in range(ref.segments):
             writer = SegmentWriter(self._peers, ref, segment, codec, label)
             try:
+                self._peers.need_room()
                 await writer.start()
                 for stripe in range(writer.shape.stripes):
                     await writer.add(stripe, await body.read(writer.shape.stripe_length(stripe)), md5.update)
@@ -178,7 +179,8 @@ class SegmentWriter:
             for shard in range(ref.k + ref.m)
         ]
         self.shape: SegmentShape = shape_of(self._headers[0])
-        self._placer = Placer(topology.data_owners(self.partition), topology.handoff(self.partition), peers.is_up)
+        owners, handoff = topology.data_owners(self.partition), topology.handoff(self.partition)
+        self._placer = Placer(owners, handoff, peers.takes_data, peers.is_full)
         self._sinks: list[_Sink] = []
         self._stripe: asyncio.Task[None] | None = None
 
@@ -191,10 +193,12 @@ class SegmentWriter:
     async def add(self, stripe: int, data: bytearray, digest: Callable[[Buffer], object]) -> None:
         """Hash, encode and queue one stripe. Returns while it is under way, once the one before is queued.
 
-        QuorumLost when so few nodes are left that what they lack could not even be rebuilt."""
+        QuorumLost when so few nodes are left that what they lack could not even be rebuilt, InsufficientStorage when
+        it is for lack of room and too few are left to acknowledge: why take what cannot be stored?"""
         if self._stripe is not None:
             await self._stripe
-        if (left := sum(not sink.gave_up for sink in self._sinks)) < self._ref.k:
+        left = sum(not sink.gave_up for sink in self._sinks)
+        if left < self._ref.k or (left == self._ref.k and self._lacks_room()):
             raise self._too_few(left)
         self._stripe = asyncio.create_task(self._process(stripe, data, digest))
 
@@ -261,6 +265,9 @@ class SegmentWriter:
         """Without these shards there would be too few to acknowledge."""
         return len(self._sinks) - len(absent) < self._ref.k + 1
 
+    def _lacks_room(self) -> bool:
+        return any(isinstance(sink.error, InsufficientStorage) for sink in self._sinks)
+
     def _too_few(self, durable: int) -> ObjstoreError:
         for sink in self._sinks:
             if isinstance(sink.error, InsufficientStorage):
@@ -307,7 +314,12 @@ class SegmentWriter:
         holding = {sink.node for shard, sink in enumerate(self._sinks) if shard not in absent}
         order = (*topology.data_owners(self.partition), *topology.handoff(self.partition))
         everybody = self._is_short(absent)
-        free = [node for node in order if node not in holding and (everybody or self._peers.has_lease(node))]
+        peers = self._peers
+        free = [
+            node
+            for node in order
+            if node not in holding and (everybody or (peers.has_lease(node) and not peers.is_full(node)))
+        ]
         return free if absent else []
 
     async def _place(self, shard: int, node: NodeId, absent: list[int]) -> bool:
@@ -319,7 +331,7 @@ class SegmentWriter:
             if isinstance(sink, _OneShot):
                 await sink.offer(node)
             else:
-                await Rebuilder(self._peers).run(job)
+                await Rebuilder(self._peers, backfill=False).run(job)
         except ObjstoreError as error:
             sink.error = error
             return False
@@ -348,7 +360,7 @@ class _Sink:
         self._header = encode_header(header)
         self._length = envelope_length(header)
         self.node: NodeId | None = placer.first(fragment.shard)
-        self.error: ObjstoreError | None = None
+        self.error: ObjstoreError | None = None if self.node else placer.why_none()
         self.gave_up = False  # it will not take another cell
 
     async def put(self, cell: bytes) -> None:

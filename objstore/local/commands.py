@@ -22,6 +22,8 @@ _TICK_S = 0.02
 class Command(msgspec.Struct, frozen=True):
     action: str
     name: str
+    zone: str = ""  # of a node to be added
+    capacity: str = ""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -50,13 +52,13 @@ def send(folder: Folder, command: Command, *, timeout_s: float) -> str:
     return answer.text
 
 
-def answer_all(folder: Folder, act: Callable[[str, str], str]) -> None:
-    """Carry out what waits, oldest first. `act`: (action, member) -> what was done."""
+def answer_all(folder: Folder, act: Callable[[Command], str]) -> None:
+    """Carry out what waits, oldest first. `act`: what is asked -> what was done."""
     for request in sorted(folder.commands.glob("*.request")):
         try:
             command = msgspec.json.decode(request.read_bytes(), type=Command)
             request.unlink()
-            answer = Answer(True, act(command.action, command.name))
+            answer = Answer(True, act(command))
         except FileNotFoundError:
             continue  # its sender gave up
         except (ObjstoreError, OSError, msgspec.MsgspecError) as error:

@@ -28,6 +28,14 @@ from objstore.model.errors import ConfigError, Unavailable
 POINTER_VARIABLE = "OBJSTORE_DATA"
 
 
+class ExtraNode(msgspec.Struct, frozen=True):
+    """A node that was added after the first start. capacity: as for node.capacity; "" = that of the others."""
+
+    name: str
+    zone: str
+    capacity: str = ""
+
+
 class Shape(msgspec.Struct, frozen=True):
     """What the first start fixes: a later start with other numbers is refused, not guessed at.
 
@@ -39,6 +47,8 @@ class Shape(msgspec.Struct, frozen=True):
     port: int = 9000  # of the first gateway; once it serves the one that it has, not 0 or a busy one
     gateways: int = 1
     repairers: int = 2
+    extras: tuple[ExtraNode, ...] = ()
+    retired: tuple[str, ...] = ()  # nodes that are not started any more
 
 
 class MemberState(msgspec.Struct):

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from objstore.local import commands
-from objstore.local.folder import Folder, MemberState, Shape, State, process_ticks, write_private
+from objstore.local.folder import ExtraNode, Folder, MemberState, Shape, State, process_ticks, write_private
 from objstore.local.supervisor import Member, Report, Supervisor, end_leftovers
 from objstore.model.cluster import ErasureCode
 from objstore.model.errors import ConfigError, Conflict, InvalidRequest
@@ -116,16 +116,14 @@ def _start(cluster: Cluster, shape: Shape, options: Options) -> None:
     supervisor.start_all([Member("c1", "coordinator", environment=known)])
     state.coordinator = next(m.address for m in state.members if m.role == "coordinator")
     supervisor.share({
+        "OBJSTORE_GATEWAY__STOP_NOTICE_S": "0",  # no balancer in front
         "OBJSTORE_COORDINATOR__ADDRESS": state.coordinator,
         "OBJSTORE_REPAIR__HEARTBEAT_S": str(options.heartbeat_s),
         "OBJSTORE_REPAIR__DOWN_AFTER_S": str(options.down_after_s),
         "OBJSTORE_REPAIR__OUT_AFTER_S": str(options.out_after_s),
         **options.environment,
     })  # fmt: skip
-    members = [
-        Member(f"n{i}", "node", environment={"OBJSTORE_NODE__ZONE": f"z{(i - 1) % shape.zones + 1}"})
-        for i in range(1, shape.nodes + 1)
-    ]
+    members = [node_member(extra) for extra in nodes_of(shape)]
     members += [Member(f"r{i}", "repairer") for i in range(1, shape.repairers + 1)]
     port = shape.port
     for i in range(1, shape.gateways + 1):
@@ -144,11 +142,26 @@ def _start(cluster: Cluster, shape: Shape, options: Options) -> None:
     cluster.folder.write_state(state)
 
 
+def nodes_of(shape: Shape) -> list[ExtraNode]:
+    """Those of the first start and those added since, without those that were retired."""
+    first = [ExtraNode(f"n{i}", f"z{(i - 1) % shape.zones + 1}") for i in range(1, shape.nodes + 1)]
+    added = {extra.name: extra for extra in shape.extras}
+    kept = [node for node in first if node.name not in added]
+    return [node for node in (*kept, *shape.extras) if node.name not in shape.retired]
+
+
+def node_member(node: ExtraNode) -> Member:
+    environment = {"OBJSTORE_NODE__ZONE": node.zone}
+    if node.capacity:
+        environment["OBJSTORE_NODE__CAPACITY"] = node.capacity
+    return Member(node.name, "node", environment=environment)
+
+
 def _known_cluster(folder: Folder, shape: Shape) -> dict[str, str]:
     """Which cluster the nodes belong to: for a coordinator whose own folder was lost."""
-    for i in range(1, shape.nodes + 1):
+    for node in nodes_of(shape):
         with contextlib.suppress(OSError, msgspec.MsgspecError):
-            found = msgspec.json.decode((folder.data_of(f"n{i}") / "identity.json").read_bytes(), type=_Identity)
+            found = msgspec.json.decode((folder.data_of(node.name) / "identity.json").read_bytes(), type=_Identity)
             return {"OBJSTORE_COORDINATOR__CLUSTER_ID": found.cluster_id}
     return {}
 
@@ -178,7 +191,7 @@ def settle_shape(folder: Folder, options: Options) -> Shape:
         )
     if not 1 <= zones <= nodes:
         raise InvalidRequest(f"--zones {zones}: need 1 to {nodes}, as there are {nodes} nodes")
-    return Shape(nodes, str(code), zones, **changes)
+    return msgspec.structs.replace(Shape(nodes, str(code), zones), **changes)
 
 
 def _shape_notes(shape: Shape) -> list[str]:

@@ -114,6 +114,16 @@ class Supervisor:
             text += f" at {process.state.address}" if process.state.address else ""
         return text
 
+    def forget(self, name: str) -> None:
+        """End a member and have nothing to do with it any more."""
+        process = self._find(name)
+        with self._lock:
+            if process.child is not None:
+                self._stop(process)
+            del self._processes[name]
+            self._state.members.remove(process.state)
+            self._save()
+
     def poll(self) -> None:
         """Notice members that ended. Call it often; `report` hears of each end that nobody asked for."""
         with self._lock:

@@ -8,10 +8,24 @@ computes the owners of a view. While `next` is set a partition is *joint* until 
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import msgspec
 
 from objstore.model.errors import InvalidRequest
+from objstore.model.formats import msgpack_decoder
 from objstore.model.ids import NodeId
+from objstore.model.scrubbing import ScrubReport
+
+Level = Literal["ok", "near", "full", "backfill", "reserve"]
+"""How full a node says it is (objstore/node/space.py): from full on it takes no new data, from backfill on nothing from
+repair either, and in the reserve only what gives space back."""
+
+LEVELS: tuple[Level, ...] = get_args(Level)  # ascending
+
+
+def is_at_least(level: Level, bound: Level) -> bool:
+    return LEVELS.index(level) >= LEVELS.index(bound)
 
 
 class ErasureCode(msgspec.Struct, frozen=True, order=True):
@@ -85,6 +99,9 @@ class ClusterMap(msgspec.Struct, frozen=True):
     next: View | None = None  # epoch == current.epoch + 1
     synced: bytes = b""  # one bit per partition of `next`: metadata installed on a majority of the new owners
     recovering: int = 0  # the epoch that a recovery of lost metadata has taken; until it holds nobody else acts on this
+    plan: str = ""  # id of the last plan of an operator that was carried out (model/plan.py)
+    leaving: tuple[NodeId, ...] = ()  # members that are none any more once `next` holds
+    format: int = 1  # of the map, and of all that the processes of the cluster tell each other and keep
 
     @property
     def partitions(self) -> int:
@@ -118,6 +135,14 @@ class NodeLease(msgspec.Struct, frozen=True):
     pid: int = 0
     lost: bool = False  # it holds journals of former lives, for recovery (objstore/node/lost.py)
     written: bool = False  # it holds registers, fragments or fences
+    level: Level = "ok"
+    room_bytes: int | None = None  # what it still takes of new data; None: it does not say
+    index_used_bytes: int = 0
+    index_size_bytes: int = 0  # what its index may grow to; 0: it does not say
+    damaged: int = 0  # fragments that are in quarantine and were not made anew here since
+    damaged_ms: int = 0  # when the last of them was found; 0 = none was
+    scrub: ScrubReport = ScrubReport()
+    sync_ms: int = 0  # what making a write durable usually took in the last minute; 0: too few to tell
 
     @property
     def has_former_life(self) -> bool:
@@ -137,7 +162,7 @@ class GatewayLease(msgspec.Struct, frozen=True):
 
 
 encode_map = msgspec.msgpack.Encoder().encode
-decode_map = msgspec.msgpack.Decoder(ClusterMap).decode
+decode_map = msgpack_decoder(ClusterMap, "the cluster map", known=1)
 encode_lease = msgspec.msgpack.Encoder().encode
 decode_node_lease = msgspec.msgpack.Decoder(NodeLease).decode
 decode_gateway_lease = msgspec.msgpack.Decoder(GatewayLease).decode

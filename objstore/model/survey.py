@@ -11,9 +11,19 @@ from typing import Literal
 
 import msgspec
 
+from objstore.model.formats import json_decoder
+
 RepairState = Literal["idle", "waiting", "running", "throttled", "paused", "blocked", "failed"]
+Kind = Literal["repair", "rebalance"]
+"""repair: shards are missing, or metadata replicas lag. rebalance: all is there, but not where it belongs."""
+
+Budget = int | Literal["auto", "unlimited"]
+"""How fast repair may go: as idle capacity allows (auto), the same but at most so many bytes of fragments written per
+second (a number above 0), or as fast as it can (unlimited)."""
 
 EVENTS_KEPT = 50
+RECEIPTS_KEPT = 10
+FAILED_SHOWN = 50
 
 
 class ObjectCounts(msgspec.Struct, frozen=True):
@@ -41,11 +51,22 @@ class RepairProgress(msgspec.Struct, frozen=True):
     retrying: int = 0  # segments that failed and wait for another attempt
     failed: int = 0  # ... that failed many times; still retried, seldom
     started_ms: int = 0  # 0 = none is going on
+    kind: Kind = "repair"  # what the numbers are about; a repair comes before a rebalance
+    items_per_s: float = 0.0  # segments
+    retries: int = 0  # of this episode
+    throttle: str = ""  # why it goes slower than it could, or ""
+    budget: Budget = "auto"
+    rebalance_paused: bool = False
+    misplaced: int = 0  # objects that are whole, but not where they belong
+    moved_bytes: int = 0  # by the present (or last) rebalance
+    orders: int = 0  # the newest order (RepairControl.orders) that is followed
+    paused_until_ms: int = 0  # while paused: when it goes on by itself; 0 = not before it is told to
 
 
 class NodeHoldings(msgspec.Struct, frozen=True):
     fragments: int  # on the node now; 0 when it does not answer
     missing: int  # that belong there by the layout and are not readable there
+    needed: int = -1  # of a member without a share: fragments that something refers to or may yet; -1: not known
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -54,13 +75,35 @@ class Event(msgspec.Struct, frozen=True):
 
 
 class Receipt(msgspec.Struct, frozen=True):
-    """Of the last finished repair."""
+    """Of a finished repair or rebalance. bytes: of fragments that were written and verified."""
 
     started_ms: int
     finished_ms: int
     objects: int
     bytes: int
     retries: int
+    kind: Kind = "repair"
+    failed: int = 0  # attempts of items that had failed many times before they succeeded
+
+
+class Episode(msgspec.Struct, frozen=True):
+    """A repair or rebalance that is not finished: what the next leader goes on from."""
+
+    kind: Kind
+    started_ms: int
+    objects: int
+    bytes: int
+    retries: int
+
+
+class FailedItem(msgspec.Struct, frozen=True):
+    """A segment that could not be repaired now, and is tried again by itself."""
+
+    item: str  # "bucket/key", or what is known of it
+    segment: str  # blob id and number, as logs have it
+    attempts: int
+    again_in_s: float
+    error: str
 
 
 class Survey(msgspec.Struct, frozen=True):
@@ -74,20 +117,72 @@ class Survey(msgspec.Struct, frozen=True):
     repair: RepairProgress = RepairProgress()
     nodes: dict[str, NodeHoldings] = {}  # by node id
     events: list[Event] = []  # oldest first
-    receipt: Receipt | None = None
+    receipt: Receipt | None = None  # the last one
+    receipts: list[Receipt] = []  # the last ones of both kinds, oldest first
+    episodes: list[Episode] = []
+    failed_items: list[FailedItem] = []  # those with most attempts
+    rebuilt_bytes: int = 0  # by this leader, ever
+    moved_bytes: int = 0  # by this leader, ever
+    repaired_objects: int = 0  # by this leader, ever
+    damaged_parts: int = 0  # parts of open uploads that are not at full redundancy
+    format: int = 1
 
 
 class RepairControl(msgspec.Struct, frozen=True):
-    """Under `repair/control`: what an operator asked of repair."""
+    """Under `repair/control`: what operators asked of repair. Whoever leads follows it."""
 
     paused: bool = False
     until_ms: int = 0  # a pause ends by itself then; 0 = when it is taken back
+    rebalance_paused: bool = False
+    rebalance_until_ms: int = 0
+    budget: Budget | None = None  # None: as configured
+    orders: int = 0  # rises with every order of any kind
+    now: int = 0  # the newest order to try everything at once
+    first: list[str] = []  # ids of blobs, in hex, that this order is about; none = all
+    format: int = 1
 
     def pauses(self, now_ms: int) -> bool:
         return self.paused and (self.until_ms == 0 or now_ms < self.until_ms)
 
+    def pauses_rebalance(self, now_ms: int) -> bool:
+        return self.rebalance_paused and (self.rebalance_until_ms == 0 or now_ms < self.rebalance_until_ms)
+
+
+DamageKind = Literal["unreadable", "minimum", "reduced", "misplaced", "metadata"]
+Why = Literal["node down", "missing", "misplaced", "crowded"]
+"""node down: on a node that does not answer. missing: on no node that answers. misplaced: not on its home.
+crowded: together with another shard of the segment."""
+
+
+class HurtShard(msgspec.Struct, frozen=True):
+    segment: int
+    shard: int
+    node: str  # name of the node that is down, or of that where it belongs
+    why: Why
+
+
+class Damage(msgspec.Struct, frozen=True):
+    """An object, or a part of an upload, that is not as it should be. Under `damage/...`, worst first."""
+
+    bucket: str
+    key: str  # printable: what is not is escaped
+    kind: DamageKind
+    readable: int  # shards of its worst segment
+    shards: int
+    hurt: list[HurtShard] = []  # some of them
+    hurt_total: int = 0
+    next: str = ""  # what will happen, or what an operator must do
+
+
+class DamagePage(msgspec.Struct, frozen=True):
+    as_of_ms: int
+    total: int  # objects and parts, listed or not
+    items: list[Damage] = []
+
 
 encode_survey = msgspec.json.Encoder().encode
-decode_survey = msgspec.json.Decoder(Survey).decode  # raises msgspec.DecodeError
+decode_survey = json_decoder(Survey, "the survey", known=1)  # raises msgspec.DecodeError
 encode_control = msgspec.json.Encoder().encode
-decode_control = msgspec.json.Decoder(RepairControl).decode
+decode_control = json_decoder(RepairControl, "what is asked of repair", known=1)  # raises msgspec.DecodeError
+encode_damage = msgspec.json.Encoder().encode
+decode_damage = msgspec.json.Decoder(DamagePage).decode

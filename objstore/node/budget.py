@@ -22,6 +22,10 @@ class PayloadBudget:
         self._waiting_max = waiting_max
         self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()  # first come, first served
 
+    @property
+    def is_used(self) -> bool:
+        return self._free < self._bytes_max
+
     @asynccontextmanager
     async def hold(self, count: int) -> AsyncIterator[None]:
         count = min(count, self._bytes_max)

@@ -27,6 +27,7 @@ from typing import NamedTuple
 
 from objstore.model.errors import Fatal, InsufficientStorage, ObjstoreError, Overloaded, Unavailable
 from objstore.node.journal import Batch, Journal
+from objstore.node.sync_times import SyncTimes
 from objstore.node.volumes import Volumes
 from objstore.ports import KV, DamagedKV, Write
 
@@ -88,6 +89,7 @@ class GroupCommit:
         self._batch: deque[_Entry] = deque()  # taken from the queue, not settled yet
         self._task: asyncio.Task[None] | None = None
         self.batches = 0
+        self.times = SyncTimes()
         self.fatal: Fatal | None = None
 
     def submit(
@@ -135,6 +137,10 @@ class GroupCommit:
         """What callers hear after a fatal error; Fatal itself is for this process only."""
         return Unavailable(f"This node has stopped serving. {self.fatal}")
 
+    @property
+    def is_busy(self) -> bool:
+        return self._task is not None
+
     async def close(self) -> None:
         """Waits until everything queued is durable or has failed."""
         while self._task is not None:
@@ -167,6 +173,7 @@ class GroupCommit:
     async def _commit(self) -> None:
         loop = asyncio.get_running_loop()
         self.batches += 1
+        began = loop.time()
         try:
             numbers = sorted({number for entry in self._batch for number in entry.volumes})
             syncers = {number: self._volumes.syncer(number) for number in numbers}
@@ -174,6 +181,7 @@ class GroupCommit:
         except OSError as error:
             self._fail_all(self.failed(error))
             return
+        self.times.note(loop.time(), loop.time() - began)
         if appended is not None:
             self._journal.keep(appended)
         while self._batch:

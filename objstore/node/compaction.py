@@ -77,6 +77,12 @@ class Compactor:
     def start(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run())
 
+    async def distrust(self) -> None:
+        """Records were found damaged: all is written again."""
+        await self._commits.submit([self._journal.incomplete_row()])
+        self._journal.incomplete = True
+        self._move = None
+
     async def close(self) -> None:
         """Ends with the current step; no file is touched after that."""
         self._stopping.set()
@@ -119,9 +125,7 @@ class Compactor:
                 return
         if move.damage.places:
             logger.error("A file of the record journal is damaged; the journal is written again from the index.")
-            await self._commits.submit([self._journal.incomplete_row()])
-            self._journal.incomplete = True
-            self._move = None
+            await self.distrust()
             return
         await self._commits.submit(plan=partial(self._plan_end, move))
         self._move = None

@@ -28,7 +28,8 @@ from objstore.node.commit import SHORTAGES, GroupCommit, shortage
 from objstore.node.index import FRAGMENT_BYTES, Held, Stray
 from objstore.node.quarantine import Bounds, Copy, overdue
 from objstore.node.space import Space
-from objstore.node.stored import READ_BYTES, check_stored
+from objstore.node.stored import AS_IT_IS, READ_BYTES, Damage, How, find_damage
+from objstore.node.toll import Toll
 from objstore.node.trimming import TrimFence
 from objstore.node.volumes import Extent, Volumes, is_beyond, volume_path
 from objstore.ports import KV, Buffer, Clock, Write
@@ -59,7 +60,7 @@ class Before(NamedTuple):
     """What was stored under the id of an arriving fragment."""
 
     held: Held | None
-    damage: str | None  # why it is not sound, as far as that was looked at
+    damage: Damage | None  # why it is not sound, as far as that was looked at
     is_same: bool  # sound, and as long as the new one
 
 
@@ -85,6 +86,7 @@ class FragmentStore:
         self._trims = TrimFence(kv, commits)
         self.claims = Claims()
         self.space = space
+        self.toll = Toll()
         self.budget = PayloadBudget()
         self.partitions = partitions
         self.changes = array("Q", bytes(8 * partitions))
@@ -113,6 +115,7 @@ class FragmentStore:
                         lost += 1
             logger.error("%d fragments lay in volumes that are gone or cut short, and are now in quarantine", lost)
         self.count = sum(1 for _ in index.rows_of(self._kv, index.FRAG))
+        self.toll.recover(self._kv)
         self._volumes.recover(index.extents(self._kv))
 
     # --- adding --------------------------------------------------------------------------------------------
@@ -128,7 +131,7 @@ class FragmentStore:
             if before.is_same:
                 await on_disk(length, lambda: verify_body(header, body))
                 return Ok(), b""
-            extent = self.reserve(length)
+            extent = self.reserve(length, backfill=request.backfill)
             try:
                 await self.write(extent, payload, 0, lambda: verify_body(header, body))
                 held = Held(request.partition, extent, header_length, header.created_ms)
@@ -169,8 +172,8 @@ class FragmentStore:
         old = before.held
         writes: list[Write] = []
         if old is not None and before.damage is not None:
-            logger.error("%s was corrupt (%s) and is replaced", _name(fragment), before.damage)
-            writes += index.quarantining(fragment, old, before.damage, self._clock.wall_ms())
+            logger.error("%s was %s (%s) and is replaced", _name(fragment), *before.damage)
+            writes += index.quarantining(fragment, old, before.damage.text, self._clock.wall_ms())
         elif old is not None:
             writes += index.removing(fragment, old)
         writes += index.adding(fragment, held)
@@ -181,6 +184,7 @@ class FragmentStore:
                 self.abandon(held.extent)
                 return
             self._volumes.keep(held.extent)
+            self.toll.settle([fragment])
             self.changes[held.partition] += 1
             if old is None:
                 self.count += 1
@@ -195,8 +199,8 @@ class FragmentStore:
         """Free an extent that was reserved and never became visible."""
         self._give_back([extent], kept=False)
 
-    def reserve(self, length: int) -> Extent:
-        self.space.need_for_fragment(length)
+    def reserve(self, length: int, *, backfill: bool = False) -> Extent:
+        self.space.need_for_fragment(length, backfill=backfill)
         try:
             return self._volumes.reserve(length)
         except OSError as error:  # a new volume could not be created
@@ -259,13 +263,17 @@ class FragmentStore:
 
     async def check(self, fragment: bytes) -> None:
         """Read it back. Raises Corrupt if it is damaged, and then it is in quarantine; NotFound if it is not here."""
+        if damage := await self.inspect(fragment):
+            raise Corrupt(f"{_name(fragment)} was damaged on the disk and is now in quarantine: {damage.text}")
+
+    async def inspect(self, fragment: bytes, how: How = AS_IT_IS) -> Damage | None:
+        """Read it back. What is found damaged is in quarantine on return. Raises NotFound if it is not here."""
         async with self.budget.hold(READ_BYTES), self.claims.hold(fragment) as claim:
             held = self._find(fragment)
-            damage = await self._damage(fragment, held)
-            if damage is None:
-                return
-            await self._quarantine(fragment, held, damage, claim)
-        raise Corrupt(f"{_name(fragment)} was damaged on the disk and is now in quarantine: {damage}")
+            damage = await self._damage(fragment, held, how)
+            if damage is not None:
+                await self._quarantine(fragment, held, damage, claim)
+            return damage
 
     def _find(self, fragment: bytes) -> Held:
         held = index.find(self._kv, fragment)
@@ -285,20 +293,19 @@ class FragmentStore:
             raise Corrupt(f"{_name(fragment)} is cut short on the disk: {len(data)} of {length} bytes were read")
         return data
 
-    async def _damage(self, fragment: bytes, held: Held) -> str | None:
+    async def _damage(self, fragment: bytes, held: Held, how: How = AS_IT_IS) -> Damage | None:
         """Why the stored envelope is not what it should be; None: it is sound."""
         try:
             file = self._volumes.file(held.extent.volume)
-            await asyncio.get_running_loop().run_in_executor(
-                None, lambda: check_stored(file, held.extent, held.header_length, fragment, self._cluster_id)
+            return await asyncio.get_running_loop().run_in_executor(
+                None, lambda: find_damage(file, held.extent, held.header_length, fragment, self._cluster_id, how)
             )
+        except FileNotFoundError:
+            return Damage("missing", f"{volume_path(held.extent.volume)} is gone")
         except OSError as error:
             if error.errno in SHORTAGES:
                 raise shortage(error) from error
-            return f"it cannot be read: {error}"
-        except Corrupt as error:
-            return str(error)
-        return None
+            return Damage("corrupt", f"it cannot be read: {error}")
 
     # --- removing ------------------------------------------------------------------------------------------
 
@@ -338,6 +345,7 @@ class FragmentStore:
             def settled(error: ObjstoreError | None) -> None:
                 claim.release()
                 if error is None:
+                    self.toll.settle(fragments)
                     self.count -= removed
                     self.changes[partition] += removed
                     given_back.append(self._give_back(freed, kept=True))
@@ -347,16 +355,18 @@ class FragmentStore:
             await done
             await asyncio.wait(given_back)
 
-    async def _quarantine(self, fragment: bytes, held: Held, damage: str, claim: Claim) -> None:
-        logger.error("%s is corrupt and goes to quarantine: %s", _name(fragment), damage)
+    async def _quarantine(self, fragment: bytes, held: Held, damage: Damage, claim: Claim) -> None:
+        logger.error("%s is %s and goes to quarantine: %s", _name(fragment), damage.kind, damage.text)
+        now_ms = self._clock.wall_ms()
 
         def settled(error: ObjstoreError | None) -> None:
             claim.release()
             if error is None:
+                self.toll.note(fragment, damage.kind, now_ms)
                 self.count -= 1
                 self.changes[held.partition] += 1
 
-        writes = index.quarantining(fragment, held, damage, self._clock.wall_ms())
+        writes = index.quarantining(fragment, held, damage.text, now_ms)
         done = self._commits.submit(writes, settled=settled)
         claim.hand_over()
         await done
@@ -383,6 +393,7 @@ class FragmentStore:
             current = [stray for stray in strays if self._kv.get(stray.table, stray.key) == stray.row]
             if not current:
                 return
+            now_ms = self._clock.wall_ms()
 
             def settled(error: ObjstoreError | None) -> None:
                 claim.release()
@@ -390,6 +401,7 @@ class FragmentStore:
                     return
                 for stray in current:
                     if stray.table == index.FRAG:
+                        self.toll.note(stray.fragment, "missing", now_ms)
                         self.count -= 1
                         self.changes[stray.held.partition] += 1
                 self._give_back([stray.held.extent for stray in current], kept=True)
@@ -418,6 +430,7 @@ class FragmentStore:
                 if error is None:
                     self._give_back([copy.held.extent for copy in current if copy.held.extent.length], kept=True)
 
+            self.toll.settle(copy.fragment for copy in current)
             writes = [write for copy in current for write in index.purging(copy.key, copy.held)]
             done = self._commits.submit(writes, settled=settled)
             claim.hand_over()

@@ -20,6 +20,7 @@ import logging
 
 import msgspec
 
+from objstore.model import formats
 from objstore.model.errors import Fatal
 from objstore.model.ids import NodeId
 from objstore.node.rebuild import rebuild_index
@@ -30,14 +31,26 @@ logger = logging.getLogger(__name__)
 FILE = "identity.json"
 TABLE = "node"
 _KEY = b"identity"
-_FORMAT = 1
+_WHAT = "this data folder of a node"
+FORMAT = 1  # of all that is in the folder: volumes, index, journals; a later one of any of them raises this too
 
 
 class Identity(msgspec.Struct, frozen=True):
     node_id: NodeId
     cluster_id: str
     partition_bits: int
-    format: int = _FORMAT
+    format: int = FORMAT
+
+
+def peek(disk: Disk) -> str:
+    """Blocking, before anything else in the folder is read: the cluster that it belongs to, or "" if it has no identity
+    that can be read. Raises Fatal when a later release made it."""
+    if not disk.exists(FILE):
+        return ""
+    try:
+        return formats.decode_json(disk.read_file(FILE), Identity, _WHAT, FORMAT).cluster_id
+    except msgspec.DecodeError:
+        return ""  # `establish` says what is wrong with it
 
 
 def establish(disk: Disk, kv: KV, cluster_id: str, partition_bits: int, fresh_id: NodeId) -> Identity:
@@ -77,10 +90,6 @@ def establish(disk: Disk, kv: KV, cluster_id: str, partition_bits: int, fresh_id
 
 
 def _check(found: Identity, cluster_id: str, partition_bits: int) -> None:
-    if found.format != _FORMAT:
-        raise Fatal(
-            f"This data folder has format {found.format}; this release reads format {_FORMAT}. Use a matching release."
-        )
     if found.cluster_id != cluster_id:
         raise Fatal(
             f"This data folder belongs to cluster {found.cluster_id}, but the node is configured for {cluster_id}; "
@@ -99,8 +108,8 @@ def _encode(identity: Identity) -> bytes:
 
 def _parse(raw: bytes, where: str) -> Identity:
     try:
-        return msgspec.json.decode(raw, type=Identity)
-    except msgspec.MsgspecError as error:
+        return formats.decode_json(raw, Identity, _WHAT, FORMAT)
+    except msgspec.DecodeError as error:
         raise Fatal(
             f"The identity of this node in {where} cannot be read ({error}). Bring the file back from a copy, or move "
             "the data folder away and start with an empty one: the cluster repairs what is missing."

@@ -219,6 +219,10 @@ class Journal:
         self.first = number
         self._old_bytes -= freed
 
+    def end_of(self, number: int) -> int | None:
+        """How many bytes of a file count: all (None) but in the newest one."""
+        return self._end if number == self.number else None
+
     def open_file(self, number: int) -> tuple[File, int, bytes]:
         """Blocking. An old file, its size, its salt. OSError when it is gone, Corrupt when its header is."""
         file = self._disk.open(self._path(number))

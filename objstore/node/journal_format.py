@@ -19,6 +19,7 @@ import xxhash
 
 from objstore.model.clock import ZERO
 from objstore.model.errors import Corrupt
+from objstore.model.formats import refuse_unknown
 from objstore.model.limits import MIB
 from objstore.ports import Buffer
 
@@ -177,7 +178,7 @@ def encode_header(header: Header) -> bytes:
 
 
 def decode_header(raw: Buffer) -> Header:
-    """From the first HEADER_BYTES of a file. Raises Corrupt when neither copy verifies."""
+    """From the first HEADER_BYTES of a file. Corrupt when neither copy verifies, Fatal: a later release wrote it."""
     for at in (0, _COPY.size):
         copy = bytes(raw[at : at + _COPY.size])
         if len(copy) < _COPY.size or not copy.startswith(_MAGIC):
@@ -185,8 +186,7 @@ def decode_header(raw: Buffer) -> Header:
         *fields, checksum = _COPY.unpack(copy)
         if checksum == xxhash.xxh3_64_intdigest(_COPY.pack(*fields, 0)):
             _, version, cluster_id, node_id, number, salt = fields
-            if version != _FORMAT:
-                raise Corrupt(f"the journal has format {version}; this release reads format {_FORMAT}")
+            refuse_unknown("a record journal", version, _FORMAT)
             return Header(cluster_id.rstrip(b"\0").decode(), node_id.rstrip(b"\0").decode(), number, salt)
     raise Corrupt("the header of a journal file is damaged")
 

@@ -1,68 +1,201 @@
-"""The scrub: every fragment is read back from its disk by and by: rot is found while the other shards are there.
+"""The scrub: all that the node stores is read back by and by, so that rot is found while the other shards are there.
 
-Goes round for ever, at a bounded rate. What does not verify goes to quarantine, as after a read that met it; the survey
-then misses the shard and repair makes it anew. Where a round stands is not kept over a restart: it begins anywhere, so
-that no part of the disk is left out by a node that restarts often.
+Round after round over the sources (`objstore.node.scrub_sources`): index rows, journal records, fragments. Slowly, and
+behind everything else: at a bounded rate, and not while the node has something to commit, unless the round is late. A
+round is over in less than `CYCLE_S`, whatever rate was set: the rate rises with what there is to read. Between two
+rounds is a rest, the longer the longer a round takes. How far it got is written down now and then
+(`objstore.node.scrub_place`), so that a node that restarts often goes on where it was.
+
+Wall clocks tell only when the next round begins, when a pause ends, and what people are shown.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
-from objstore.model.errors import Corrupt, NotFound, ObjstoreError
+from objstore.model.errors import ObjstoreError
+from objstore.model.scrubbing import CYCLE_S, ScrubControl, ScrubFound, ScrubMode, ScrubReport, ScrubState
+from objstore.node.scrub_place import Place, Places, begun, completed, resumed
+from objstore.ports import Clock
 
 logger = logging.getLogger(__name__)
 
-PAGE = 64  # fragments looked up at a time
-ROUND_PAUSE_S = 60.0  # after the last fragment; also what an idle node spares itself
+REST_MIN_S = 60.0  # between two rounds
+REST_MAX_S = 86_400.0
+REST_PER_ROUND = 10.0  # times what the round took
+MARGIN = 1.2  # a round that must not take longer than CYCLE_S aims at less
+SAVE_S = 30.0
 RETRY_S = 1.0
+LOOK_S = 1.0  # while it rests: how often it looks whether it should go on
+NAP_S = 0.05  # it does not sleep for less
+BUSY_NAP_S = 0.02
+BUSY_MAX_S = 2.0  # for which it lets others go first at a time
+BUSY_ASKED_S = 0.1  # ... when somebody waits for the round
 
 
-class Fragments(Protocol):
-    """Part of `objstore.node.fragments.FragmentStore`."""
+class Step(NamedTuple):
+    """Where a source has got to, how many bytes were looked at for that, and what was found."""
 
-    def lengths_after(self, fragment: bytes, limit: int) -> Sequence[tuple[bytes, int]]:
-        """(fragment id, bytes) of fragments behind one, in order."""
+    at: bytes
+    read: int
+    found: ScrubFound = ScrubFound()
 
-    async def check(self, fragment: bytes) -> None:
-        """Raises Corrupt if it is damaged, and then it is in quarantine; NotFound if it is gone."""
+
+class Source(Protocol):
+    def size(self, mode: ScrubMode) -> int:
+        """Bytes that a round will look at, about."""
+
+    async def step(self, at: bytes, mode: ScrubMode) -> Step | None:
+        """Look at a little behind `at` (b"" = the beginning). None: there is no more."""
 
 
 class Scrub:
-    """`run` until cancelled. `rate`: bytes per second. `rounds` and `found` tell what was done since the start."""
+    """`run` until cancelled. `rate`: bytes per second, as configured. `is_busy`: others have work for the disk."""
 
-    def __init__(self, fragments: Fragments, rate: int, start: bytes) -> None:
+    def __init__(
+        self, sources: Sequence[Source], places: Places, clock: Clock, rate: int, is_busy: Callable[[], bool]
+    ) -> None:
         assert rate > 0
-        self.rounds = 0
-        self.found = 0
-        self._fragments = fragments
-        self._rate = rate
-        self._at = start
+        self._sources = sources
+        self._places = places
+        self._clock = clock
+        self._configured = rate
+        self._is_busy = is_busy
+        self._control = ScrubControl()
+        self._steered = asyncio.Event()
+        self._place = Place()
+        self._saved_at = clock.monotonic()
+        self._owed_s = 0.0  # of sleep, for what was read
+
+    # --- what is told and asked ---
+
+    def steer(self, control: ScrubControl) -> None:
+        """What an operator wants of all nodes."""
+        if control != self._control:
+            self._control = control
+            self._steered.set()
+
+    def report(self) -> ScrubReport:
+        place = self._place
+        total = self._total(place.mode)
+        return ScrubReport(
+            state=self._state(),
+            mode=place.mode,
+            done_bytes=min(place.done_bytes, total) if place.started_ms else 0,
+            total_bytes=total,
+            rate=self._rate(),
+            started_ms=place.started_ms,
+            found=place.found,
+            found_ever=place.found_ever,
+            last=place.last,
+            obeyed=place.obeyed,
+            since_ms=place.since_ms,
+        )
+
+    def _state(self) -> ScrubState:
+        if self._control.pauses(self._clock.wall_ms()):
+            return "paused"
+        return "running" if self._place.started_ms else "idle"
+
+    def _total(self, mode: ScrubMode) -> int:
+        return sum(source.size(mode) for source in self._sources)
+
+    def _rate(self) -> int:
+        """So that a round ends in time in any case."""
+        return max(self._control.rate or self._configured, int(self._total("full") * MARGIN / CYCLE_S))
+
+    # --- work ---
 
     async def run(self) -> None:
-        while True:
-            try:
-                await self._page()
-            except (OSError, ObjstoreError) as error:  # it is overloaded, or ends
-                logger.info("the scrub waits: %s", error)
-                await asyncio.sleep(RETRY_S)
+        self._place = await self._places.load(self._clock.wall_ms())
+        try:
+            while True:
+                try:
+                    await self._turn()
+                except (OSError, ObjstoreError) as error:  # it is overloaded, or ends
+                    logger.info("the scrub waits: %s", error)
+                    await asyncio.sleep(RETRY_S)
+        finally:
+            with contextlib.suppress(OSError):
+                self._places.save_now(self._place)
 
-    async def _page(self) -> None:
-        page = self._fragments.lengths_after(self._at, PAGE)
-        for fragment, length in page:
-            try:
-                await self._fragments.check(fragment)
-            except NotFound:
-                pass  # deleted since
-            except Corrupt as error:
-                self.found += 1
-                logger.error("the scrub found damage: %s", error)
-            self._at = fragment
-            await asyncio.sleep(length / self._rate)
-        if not page:
-            self.rounds += 1
-            self._at = b""
-            await asyncio.sleep(ROUND_PAUSE_S)
+    async def _turn(self) -> None:
+        control, now_ms = self._control, self._clock.wall_ms()
+        if control.pauses(now_ms):
+            await self._rest(LOOK_S)
+            return
+        if control.start not in (0, self._place.asked):
+            self._place = begun(self._place, now_ms, control.mode, control.start)
+            await self._save()
+        elif not self._place.started_ms:
+            if not is_due(self._place, now_ms):
+                await self._rest(LOOK_S)
+                return
+            self._place = begun(self._place, now_ms, "full", 0)
+            await self._save()
+        await self._step()
+        if self._clock.monotonic() - self._saved_at >= SAVE_S:
+            await self._save()
+
+    async def _step(self) -> None:
+        await self._let_others_go_first()
+        place = self._place
+        if place.source >= len(self._sources):
+            await self._finish()
+            return
+        step = await self._sources[place.source].step(place.cursor, place.mode)
+        if step is None:
+            self._place = place.at_source(place.source + 1)
+            return
+        self._place = place.after(step.at, step.read, step.found)
+        if step.found.total:
+            await self._save()
+        self._owed_s += step.read / self._rate()
+        if self._owed_s >= NAP_S:
+            owed, self._owed_s = self._owed_s, 0.0
+            await self._rest(owed)
+
+    async def _finish(self) -> None:
+        now_ms = self._clock.wall_ms()
+        place = self._place
+        what = f"a {place.mode} round of the scrub is complete: {place.done_bytes} bytes"
+        logger.log(logging.WARNING if place.found.total else logging.INFO, "%s, found: %s", what, place.found)
+        self._place = resumed(completed(place, now_ms))
+        await self._save()
+
+    async def _save(self) -> None:
+        """Losing it costs reading a little again, so a full disk is no reason to stop."""
+        self._saved_at = self._clock.monotonic()
+        try:
+            await self._places.save(self._place)
+        except OSError as error:
+            logger.warning("how far the scrub got cannot be written down now: %s", error)
+
+    async def _let_others_go_first(self) -> None:
+        waited, patience = 0.0, BUSY_ASKED_S if self._place.answers else BUSY_MAX_S
+        while waited < patience and self._is_busy() and not self._is_late():
+            await asyncio.sleep(BUSY_NAP_S)
+            waited += BUSY_NAP_S
+
+    def _is_late(self) -> bool:
+        """At this pace the round would take too long."""
+        elapsed_s = (self._clock.wall_ms() - self._place.started_ms) / 1000
+        return self._place.done_bytes * CYCLE_S < self._total(self._place.mode) * MARGIN * elapsed_s
+
+    async def _rest(self, seconds: float) -> None:
+        """Cut short when an operator wants something."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._steered.wait()
+        self._steered.clear()
+
+
+def is_due(place: Place, now_ms: int) -> bool:
+    """Whether the next round begins. A clock that went back does not hold it up."""
+    took_s = max(0, place.last.finished_ms - place.last.started_ms) / 1000
+    rest_s = min(REST_MAX_S, max(REST_MIN_S, REST_PER_ROUND * took_s))
+    return not 0 <= now_ms - place.last.finished_ms < rest_s * 1000

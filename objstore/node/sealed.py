@@ -92,6 +92,13 @@ class SealedKV:
             raise self._damaged(damage) from None
         self._sum = total
 
+    def usage(self) -> tuple[int, int]:
+        self._refuse()
+        try:
+            return self._kv.usage()
+        except DamagedKV as damage:
+            raise self._damaged(damage) from None
+
     def check(self, also: Iterable[str] = ()) -> None:
         """Read all that is counted, and of other tables those named. Raises DamagedKV. Blocking, before use."""
         total = 0

@@ -16,20 +16,23 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 
 from objstore.model import limits
+from objstore.model.cluster import Level
 from objstore.model.errors import Fatal, InvalidRequest, ObjstoreError, Unreachable
+from objstore.model.histogram import Histogram
 from objstore.model.ids import NodeId
+from objstore.model.scrubbing import ScrubControl, ScrubReport
 from objstore.node import damage, identity, index, journal, register_rows, sealed, trimming
 from objstore.node.commit import GroupCommit, IndexLost
-from objstore.node.compaction import Compactor
-from objstore.node.fragments import FragmentStore
 from objstore.node.journal import Journal
 from objstore.node.journal_format import SALT_BYTES
-from objstore.node.lost import LostRecords
+from objstore.node.parts import Parts
+from objstore.node.parts import recover as recover_parts
 from objstore.node.quarantine import Bounds
-from objstore.node.registers import RegisterStore
-from objstore.node.scrub import Scrub
+from objstore.node.scrub import Scrub, Source
+from objstore.node.scrub_place import Places
+from objstore.node.scrub_sources import Fragments, IndexRows, JournalRecords
 from objstore.node.sealed import SealedKV
-from objstore.node.space import Space
+from objstore.node.space import Thresholds
 from objstore.node.streams import Streams
 from objstore.node.volumes import VOLUME_BYTES, Volumes
 from objstore.ports import KV, Buffer, Clock, DamagedKV, Disk, Random
@@ -62,6 +65,7 @@ async def open_node(
     volume_bytes: int = VOLUME_BYTES,
     record_file_bytes: int = journal.FILE_BYTES,
     quarantine: Bounds | None = None,
+    thresholds: Thresholds | None = None,
     scrub_rate: int = 0,
     on_fatal: Callable[[Fatal], None] = lambda fatal: None,
     newest_map: Callable[[], bytes] = bytes,
@@ -90,18 +94,11 @@ async def open_node(
         records = Journal(
             disk, cluster_id, found.node_id, lambda: random.bytes(SALT_BYTES), file_bytes=record_file_bytes
         )
-        lost = LostRecords(disk, cluster_id, found.node_id, 1 << partition_bits)
         volumes = Volumes(disk, volume_bytes=volume_bytes)
         commits = GroupCommit(kv, volumes, records, ending)
-        space = Space(disk, clock, volumes, lambda: records.size_bytes + lost.size_bytes, capacity_bytes, reserve_bytes)
-        registers = RegisterStore(kv, commits, space, 1 << partition_bits)
-        fragments = FragmentStore(kv, volumes, commits, space, clock, cluster_id, 1 << partition_bits)
-        records.recover(kv)
-        lost.recover()
-        registers.recover()
-        fragments.recover()
-        compactor = Compactor(kv, records, commits, lambda: registers.live_bytes)
-        return Parts(found.node_id, volumes, space, commits, registers, fragments, lost, compactor)
+        return recover_parts(
+            found, disk, kv, clock, records, volumes, commits, capacity_bytes, reserve_bytes, thresholds or Thresholds()
+        )
 
     try:
         parts = await loop.run_in_executor(None, recover)
@@ -114,8 +111,10 @@ async def open_node(
     opened.append(parts)
     streams = Streams(parts.fragments, clock, int.from_bytes(random.bytes(6), "big"))
     boot = int.from_bytes(random.bytes(6), "big")
-    scrub = Scrub(parts.fragments, scrub_rate, random.bytes(index.FRAGMENT_BYTES)) if scrub_rate else None
-    return NodeService(parts, streams, quarantine or Bounds(), scrub, newest_map, name=name, zone=zone, boot=boot)
+    scrub = Scrub(_sources(parts), Places(disk), clock, scrub_rate, lambda: parts.is_busy) if scrub_rate else None
+    return NodeService(
+        parts, streams, quarantine or Bounds(), scrub, newest_map, name=name, zone=zone, boot=boot, clock=clock
+    )
 
 
 def _mark_lost(disk: Disk, lost: IndexLost) -> None:
@@ -125,15 +124,26 @@ def _mark_lost(disk: Disk, lost: IndexLost) -> None:
         logger.critical("The damage of the index cannot be noted (%s); it will be found again.", error)
 
 
-class Parts(NamedTuple):
-    node_id: NodeId
-    volumes: Volumes
-    space: Space
-    commits: GroupCommit
-    registers: RegisterStore
-    fragments: FragmentStore
-    lost: LostRecords
-    compactor: Compactor
+def _sources(parts: Parts) -> list[Source]:
+    """What the scrub reads."""
+    return [
+        IndexRows(parts.kv, TABLES, lambda: parts.space.index().used),
+        JournalRecords(parts.records, parts.compactor),
+        Fragments(parts.fragments, parts.volumes),
+    ]
+
+
+class NodeReport(NamedTuple):
+    """What goes into the node's lease as it is: fields of `model.cluster.NodeLease`."""
+
+    level: Level
+    room_bytes: int
+    index_used_bytes: int
+    index_size_bytes: int
+    damaged: int
+    damaged_ms: int
+    scrub: ScrubReport
+    sync_ms: int
 
 
 class NodeService:
@@ -150,8 +160,10 @@ class NodeService:
         name: str,
         zone: str,
         boot: int,
+        clock: Clock,
     ) -> None:
         self.id = parts.node_id
+        self._clock = clock
         self.name = name
         self.zone = zone
         self._volumes = parts.volumes
@@ -161,8 +173,10 @@ class NodeService:
         self._fragments = fragments = parts.fragments
         self._lost = lost = parts.lost
         self._streams = streams
+        self._scrub = scrub
         self._quarantine = quarantine
         self._newest_map = newest_map
+        self.coordinator_away_ms: Callable[[], int] = lambda: 0  # set by whoever follows it for this node
         self._boot = boot
         self._handlers: dict[type, _Handler] = {
             msg.Ping: self._ping,
@@ -263,6 +277,29 @@ class NodeService:
             meta_changes=self._registers.changes.tolist() if changes else [],
         )
 
+    def steer_scrub(self, control: ScrubControl) -> None:
+        """What an operator asks of the scrub of every node. One that is configured not to scrub does not."""
+        if self._scrub is not None:
+            self._scrub.steer(control)
+
+    def report(self) -> NodeReport:
+        index_used, index_size = self._space.index()
+        toll = self._fragments.toll
+        return NodeReport(
+            level=self._space.level(),
+            room_bytes=self._space.room_bytes(),
+            index_used_bytes=index_used,
+            index_size_bytes=index_size,
+            damaged=toll.open,
+            damaged_ms=toll.last_ms,
+            scrub=self._scrub.report() if self._scrub is not None else ScrubReport(),
+            sync_ms=round(1000 * self._commits.times.usual_s(asyncio.get_running_loop().time())),
+        )
+
+    @property
+    def commit_times(self) -> Histogram:
+        return self._commits.times.histogram
+
     async def close(self) -> None:
         """Everything that was queued is durable or has failed on return."""
         for task in self._tasks:
@@ -272,7 +309,7 @@ class NodeService:
         await self._commits.close()
 
     async def _ping(self, request: msg.Ping, payload: Buffer) -> tuple[Reply, Buffer]:
-        return Pong(self.name, "node", self.id), b""
+        return Pong(self.name, "node", self.id, self._clock.wall_ms(), self.coordinator_away_ms()), b""
 
     async def _node_stats(self, request: msg.NodeStats, payload: Buffer) -> tuple[Reply, Buffer]:
         return self.stats(changes=request.changes), b""

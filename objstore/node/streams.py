@@ -51,7 +51,7 @@ class Streams:
         self._store.check_partition(request.partition, request.fragment)
         if len(self._streams) >= STREAMS_MAX:
             raise Overloaded(f"{STREAMS_MAX} fragments are being written to this node already; retry.")
-        extent = self._store.reserve(request.length)
+        extent = self._store.reserve(request.length, backfill=request.backfill)
         stream = self._next_id
         self._next_id += 1
         self._streams[stream] = _Stream(request.partition, request.fragment, extent, self._clock.monotonic())

@@ -119,7 +119,9 @@ class _Adapting:
             for node in row:
                 if node != _VACANT:
                     self._places[node][p] = None
-        sizes = [shares.zone_of.count(zone) for zone in range(len(shares.zone_limits))]
+        zones = len(shares.zone_limits)
+        self._zone_counts = [[_in_zone(row, shares.zone_of, zone) for zone in range(zones)] for row in self.rows]
+        sizes = [shares.zone_of.count(zone) for zone in range(zones)]
         self._limited = [limit < size for limit, size in zip(shares.zone_limits, sizes, strict=True)]
         self._vacate_crowded_zones()
         self._targets = targets(shares, [len(places) for places in self._places])
@@ -137,26 +139,28 @@ class _Adapting:
                     for node in crowd[: len(crowd) - limit]:
                         row[row.index(node)] = _VACANT
                         del self._places[node][p]
+                        self._zone_counts[p][zone] -= 1
 
     def _lacks(self, node: int) -> int:
         return self._targets[node] - len(self._places[node])
 
-    def _admits(self, row: Sequence[int], leaving: int, zone: int) -> bool:
-        """May a node of this zone replace `leaving`, as far as zones go?"""
-        zone_of = self._shares.zone_of
-        if not self._limited[zone] or (leaving != _VACANT and zone_of[leaving] == zone):
+    def _admits(self, p: int, leaving: int, zone: int) -> bool:
+        """May a node of this zone replace `leaving` in row p, as far as zones go?"""
+        if not self._limited[zone] or (leaving != _VACANT and self._shares.zone_of[leaving] == zone):
             return True
-        return _in_zone(row, zone_of, zone) < self._shares.zone_limits[zone]
+        return self._zone_counts[p][zone] < self._shares.zone_limits[zone]
 
-    def _fits(self, row: Sequence[int], leaving: int, coming: int) -> bool:
-        return coming not in row and self._admits(row, leaving, self._shares.zone_of[coming])
+    def _fits(self, p: int, leaving: int, coming: int) -> bool:
+        return coming not in self.rows[p] and self._admits(p, leaving, self._shares.zone_of[coming])
 
     def _replace(self, p: int, leaving: int, coming: int) -> None:
         row = self.rows[p]
         row[row.index(leaving)] = coming
         self._places[coming][p] = None
+        self._zone_counts[p][self._shares.zone_of[coming]] += 1
         if leaving != _VACANT:
             del self._places[leaving][p]
+            self._zone_counts[p][self._shares.zone_of[leaving]] -= 1
 
     def fill_vacancies(self) -> None:
         """Each goes to the node that lacks most among those that fit; if none lacks any, to the least overfull."""
@@ -169,12 +173,12 @@ class _Adapting:
             taker = _VACANT
             while heap and taker == _VACANT:
                 entry = heapq.heappop(heap)
-                if self._fits(self.rows[p], _VACANT, entry[2]):
+                if self._fits(p, _VACANT, entry[2]):
                     taker = entry[2]
                 else:
                     refused.append(entry)
             if taker == _VACANT:
-                fitting = (n for n in self._nodes if self._fits(self.rows[p], _VACANT, n))
+                fitting = (n for n in self._nodes if self._fits(p, _VACANT, n))
                 taker = max(fitting, key=lambda n: (self._lacks(n), -n))
             self._replace(p, _VACANT, taker)
             for entry in refused:
@@ -203,9 +207,9 @@ class _Adapting:
         zone = self._shares.zone_of[taker]
         first: Iterable[int] = ()
         if self._limited[zone] and self._shares.zone_of[giver] == zone:
-            first = (p for p in offered if not self._admits(self.rows[p], _VACANT, zone))
+            first = (p for p in offered if not self._admits(p, _VACANT, zone))
         for p in itertools.chain(first, offered):
-            if p in self._places[giver] and self._fits(self.rows[p], giver, taker):
+            if p in self._places[giver] and self._fits(p, giver, taker):
                 yield p
 
     def move_by_chains(self) -> None:
@@ -217,7 +221,7 @@ class _Adapting:
         for giver in self._nodes:
             while self._lacks(giver) < 0 and (chain := self._chain(giver)):
                 for p, leaving, coming in chain:
-                    assert self._fits(self.rows[p], leaving, coming)
+                    assert self._fits(p, leaving, coming)
                     self._replace(p, leaving, coming)
 
     def _chain(self, giver: int) -> list[tuple[int, int, int]]:
@@ -232,7 +236,7 @@ class _Adapting:
             leaving = queue.popleft()
             for p in self._places[leaving]:
                 row = self.rows[p]
-                for zone in [zone for zone in unseen if self._admits(row, leaving, zone)]:
+                for zone in [zone for zone in unseen if self._admits(p, leaving, zone)]:
                     for coming in unseen[zone]:
                         if coming not in row:
                             came[coming] = (p, leaving, coming)

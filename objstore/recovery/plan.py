@@ -61,11 +61,14 @@ def recovered_map(
     of that name, and forgets before it takes its place (INV-6): it may hold what nobody chose, at a ballot that the
     others had promised, and their promises are lost."""
     newest = cluster_map.newest
-    members = {node.id: _after(node, roster, leases, epoch) for node in cluster_map.nodes}
+    stay = [node for node in cluster_map.nodes if node.id not in cluster_map.leaving]  # others hold nothing (INV-17)
+    members = {node.id: _after(node, roster, leases, epoch) for node in stay}
     places = tuple(members[node].id for node in newest.layout.nodes)
+    placed = set(newest.layout.nodes)
+    drained = {node.id: node for node in stay if node.id not in placed}  # no acceptors, but holders
     return msgspec.structs.replace(
         cluster_map,
-        nodes=tuple(node for node in members.values() if node.id in places or node.id in leases),
+        nodes=tuple(drained[id] if id in drained and node.id not in leases else node for id, node in members.items()),
         current=View(
             epoch,
             msgspec.structs.replace(newest.layout, nodes=places),
@@ -74,6 +77,7 @@ def recovered_map(
         next=None,
         synced=b"",
         recovering=0,
+        leaving=(),
     )
 
 

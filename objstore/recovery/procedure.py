@@ -22,6 +22,7 @@ import msgspec
 
 from objstore.cluster.bootstrap import map_of
 from objstore.cluster.port import CLUSTER_KEY, MAP_KEY, Coordinator, Entry
+from objstore.cluster.topology import read_leases
 from objstore.engine.calls import in_parallel
 from objstore.model import limits
 from objstore.model.cluster import ClusterMap, ErasureCode, NodeLease, View, decode_map, encode_map
@@ -45,7 +46,6 @@ from objstore.recovery.pull import Leaseholders, again, ask_again, holding_of, l
 from objstore.recovery.roster import Roster, call_the_roll
 from objstore.register.forgetting import Look
 from objstore.repair.reading import Whole, installing, look_at
-from objstore.repair.term import read_leases
 from objstore.wire.messages import MapFound, MapRead, Ok, RecDone, RegDrop, RegFence, RegForget
 
 log = logging.getLogger(__name__)

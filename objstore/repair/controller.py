@@ -2,7 +2,8 @@
 
 A transition that has begun is finished before anything else (its next view cannot be taken back). Nodes that the
 detector calls out leave their share to the handoff order; one that is steadily back takes it again, and one that
-is back with an empty disk is replaced by itself under its new identity. A map under recovery is left alone.
+is back with an empty disk is replaced by itself under its new identity. Then come the plans of operators. A map under
+recovery is left alone.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from objstore.cluster.detector import Health, Status
-from objstore.model.cluster import ClusterMap, NodeLease
+from objstore.model.cluster import ClusterMap, ErasureCode, Layout, NodeLease
 from objstore.model.ids import NodeId
+from objstore.model.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +44,36 @@ class Replace:
 
 
 @dataclass(frozen=True, slots=True)
+class Drop:
+    """Start a transition after which this member, which has no share and no disk any more, is none."""
+
+    gone: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class CarryOut:
+    """Begin what an operator has planned, as soon as that is safe."""
+
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
 class Continue:
     """Go on with the transition in the map."""
 
 
 _NOT_JUDGED_YET = Health(Status.LATE, 0.0, 0.0)
 
-Action: TypeAlias = Nothing | MakeMap | Begin | Replace | Continue
+Action: TypeAlias = Nothing | MakeMap | Begin | Replace | Drop | CarryOut | Continue
 
 
-def decide(cluster_map: ClusterMap | None, health: Mapping[NodeId, Health], spares: Sequence[NodeLease] = ()) -> Action:
-    """`spares`: live nodes that are no members."""
+def decide(
+    cluster_map: ClusterMap | None,
+    health: Mapping[NodeId, Health],
+    spares: Sequence[NodeLease] = (),
+    plan: Plan | None = None,
+) -> Action:
+    """`spares`: live nodes that are no members. `plan`: what operators have staged, if anything."""
     if cluster_map is None:
         return MakeMap()
     if cluster_map.recovering:
@@ -63,38 +84,46 @@ def decide(cluster_map: ClusterMap | None, health: Mapping[NodeId, Health], spar
     if replacement is not None:
         return replacement
     out = wanted_out(cluster_map, health)
-    return Nothing() if out == cluster_map.current.out else Begin(out)
+    if out != cluster_map.current.out:
+        return Begin(out)
+    return CarryOut(plan) if plan is not None and plan.state != "staged" else Nothing()
 
 
 def wanted_out(cluster_map: ClusterMap, health: Mapping[NodeId, Health]) -> tuple[NodeId, ...]:
     """Those that are out, as far as the rest can stand in for them; sorted.
 
     Nodes between up and out stay what they are. Those already out come first, so that a later failure does not
-    bring an earlier one back.
+    bring an earlier one back. Members without a share need nobody to stand in for them.
     """
     already = cluster_map.newest.out
     candidates = [node for node in already if _status(health, node) is not Status.UP]
     for member in cluster_map.nodes:
         if member.id not in already and _status(health, member.id) is Status.OUT:
             candidates.append(member.id)
-    return tuple(sorted(candidates[: room_for_out(cluster_map)]))
+    layout = cluster_map.newest.layout
+    placed = [node for node in candidates if node in layout.nodes]
+    others = [node for node in candidates if node not in layout.nodes]
+    return tuple(sorted([*placed[: room_for_out(cluster_map.code, layout)], *others]))
 
 
-def namesake(cluster_map: ClusterMap, health: Mapping[NodeId, Health], spares: Sequence[NodeLease]) -> Replace | None:
+def namesake(
+    cluster_map: ClusterMap, health: Mapping[NodeId, Health], spares: Sequence[NodeLease]
+) -> Replace | Drop | None:
     """A node that came back under its name with an empty disk has a new identity: it takes over from the old one
-    once that one is out. Two processes of one name that both live are a mistake, and left alone."""
+    once that one is out, or nothing if that one had no share. Two processes of one name that both live are a mistake,
+    and left alone."""
     for member in cluster_map.nodes:
         if _status(health, member.id) is Status.OUT:
             for lease in spares:
                 if lease.name == member.name:
-                    return Replace(member.id, lease)
+                    placed = member.id in cluster_map.newest.layout.nodes
+                    return Replace(member.id, lease) if placed else Drop(member.id)
     return None
 
 
-def room_for_out(cluster_map: ClusterMap) -> int:
+def room_for_out(code: ErasureCode, layout: Layout) -> int:
     """How many nodes may be out: more than that and nobody is left to stand in, neither for data nor metadata."""
-    code = cluster_map.code
-    return max(0, len(cluster_map.nodes) - min(code.shards, code.replicas))
+    return max(0, len(layout.nodes) - min(code.shards, code.replicas))
 
 
 def waiting_for(

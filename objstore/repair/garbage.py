@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 WIDTH = 8
 PER_ROUND = 512  # registers or orphans in one round
+DRAINED_AGE_S = 600.0  # orphans of which a drained node has a fragment: it is waited for to be empty
 RETIRED_MAX = 256  # a register that names more lets go of what is deleted on some nodes; the rest become orphans
 
 
@@ -150,12 +151,18 @@ class Garbage:
 
     async def _collect_orphans(self, horizon: int, may_act: Callable[[], bool]) -> None:
         found: dict[BlobId, list[bytes]] = {}
-        for seen, segment in enumerate(list(self._inventory.listed())):
-            blob = BlobId(segment[:16])
-            if uuid7_ms(blob) <= horizon and not self._inventory.knows(blob):
-                found.setdefault(blob, []).append(segment)
+        inventory = self._inventory
+        drained = set(inventory.topology.node_ids).difference(inventory.topology.map.newest.layout.nodes)
+        younger = max(horizon, self._ms_ago(DRAINED_AGE_S)) if drained else horizon
+        for seen, segment in enumerate(list(inventory.listed())):
             if seen % 2000 == 1999:
                 await asyncio.sleep(0)
+            blob = BlobId(segment[:16])
+            made_ms = uuid7_ms(blob)
+            if made_ms > younger or inventory.knows(blob):
+                continue
+            if made_ms <= horizon or any(node in drained for _, node in inventory.shards_listed(segment)):
+                found.setdefault(blob, []).append(segment)
 
         async def one(name: bytes) -> None:
             blob = BlobId(name)

@@ -22,6 +22,7 @@ from objstore.model.records import Attempt, Retired, Space
 from objstore.placement.topology import Topology
 from objstore.repair.planner import Agenda, SegmentView
 from objstore.repair.redundancy import Copy, replica_level, segment_level
+from objstore.repair.tally import Flaw, Harm, Tally
 
 FRAGMENT_BYTES = 21
 SEGMENT_BYTES = 20
@@ -41,16 +42,7 @@ class Record(NamedTuple):
     at_ms: int = 0  # when an upload ended, or a part was uploaded
     attempts: tuple[Attempt, ...] = ()  # of an object
     ended_buckets: tuple[BucketId, ...] = ()  # of a bucket name
-
-
-class Flaw(NamedTuple):
-    """A judged segment that is not perfect."""
-
-    level: int
-    readable: int
-    debt: bool  # a shard is missing, or not at its live home
-    absent_at: tuple[int, ...]  # numbers of home nodes without their shard
-    missing_bytes: int
+    bucket: bytes = b""  # of a bucket name: the bucket that has it now
 
 
 class _Home(NamedTuple):
@@ -71,10 +63,7 @@ class Inventory:
         self.tombstones: dict[int, dict[bytes, bytes]] = {}  # key -> ballot of the empty ones, by metadata partition
         self.flaws: dict[bytes, Flaw] = {}
         self.records: dict[int, dict[bytes, Record]] = {}  # by metadata partition
-        self.histogram = [0] * (code.shards + 1)
-        self.in_debt = 0  # objects that are not full, or have a shard away from home
-        self.restored = 0  # objects that left the debt, ever
-        self.missing_bytes = 0
+        self.tally = Tally(code)
         self.generation = 0  # rises when liveness or layout changes: parked work is worth another look
         self._topology: Topology | None = None
         self._live: dict[NodeId, None] = {}
@@ -86,14 +75,12 @@ class Inventory:
         self._known_at: dict[BlobId, int] = {}
         self._noted: dict[tuple[NodeId, int], int] = {}
         self._fragments: dict[NodeId, int] = {}
-        self._missing: dict[int, int] = {}
         self._copies: dict[bytes, tuple[int, ...]] = {}  # by segment
         self._users: dict[BlobId, tuple[bytes, ...]] = {}  # keys of the registers that refer to a blob
         self._blobs: dict[BlobId, BlobRef] = {}
         self._partition_of_key: dict[bytes, int] = {}
         self._replicas: dict[int, tuple[int, Mapping[bytes, int]]] = {}
-        self._verdicts: dict[bytes, tuple[int, bool]] = {}  # object -> (level, in debt)
-        self._parts_in_debt: dict[bytes, None] = {}
+        self.bucket_names: dict[BucketId, str] = {}
         self._homes: dict[int, _Home] = {}
         self._sweep: Iterator[BlobRef] | None = None  # blobs whose segments are still to be marked
         self._marked_segments: dict[bytes, None] = {}
@@ -185,6 +172,10 @@ class Inventory:
             self.ended_buckets.pop(bucket, None)
         self.garbage.pop(key, None)
         self.ended_uploads.pop(key, None)
+        if old is not None and old.bucket:
+            self.bucket_names.pop(BucketId(old.bucket), None)
+        if new is not None and new.bucket:
+            self.bucket_names[BucketId(new.bucket)] = key[17:].decode(errors="replace")
         if new is None:
             return
         self.ended_buckets.update(dict.fromkeys(new.ended_buckets, key))
@@ -237,7 +228,7 @@ class Inventory:
         self._users[blob] = users if key in users else (*users, key)
         self._blobs[blob] = ref
         self._known_at.setdefault(blob, self._reads)
-        for segment in _segments(ref):
+        for segment in segments_of(ref):
             self._marked_segments[segment] = None
 
     def _drop_user(self, blob: BlobId, key: bytes) -> None:
@@ -248,7 +239,7 @@ class Inventory:
         self._users.pop(blob, None)
         self._known_at.pop(blob, None)
         ref = self._blobs.pop(blob, None)
-        for segment in _segments(ref) if ref else ():
+        for segment in segments_of(ref) if ref else ():
             self._marked_segments[segment] = None
 
     # --- judging ---
@@ -275,7 +266,7 @@ class Inventory:
             if ref is None:
                 self._sweep = None
             else:
-                self._marked_segments.update(dict.fromkeys(_segments(ref)))
+                self._marked_segments.update(dict.fromkeys(segments_of(ref)))
         return bool(self._marked_segments)
 
     def _judge_segment(self, segment: bytes) -> None:
@@ -283,12 +274,12 @@ class Inventory:
         flaw = self._find_flaw(segment, ref) if ref is not None and self._topology is not None else None
         old = self.flaws.pop(segment, None)
         if old is not None:
-            self._count_flaw(old, -1)
+            self.tally.count_flaw(old, -1)
         if flaw is not None:
             self.flaws[segment] = flaw
-            self._count_flaw(flaw, +1)
+            self.tally.count_flaw(flaw, +1)
         if flaw is not None and self._has_work(segment, flaw):
-            self.agenda.push(segment, flaw.readable)
+            self.agenda.push(segment, flaw.rank)
         else:
             self.agenda.discard(segment)
         if old != flaw:
@@ -309,55 +300,40 @@ class Inventory:
         held = {(copy.shard, copy.node) for copy in copies}
         readable = {copy.shard for copy in copies}
         absent = []
-        debt = len(readable) < ref.k + ref.m
+        misplaced = 0
         for shard, owner in enumerate(home.owners[: ref.k + ref.m]):
             number = self._number(owner)
             if (shard, number) not in held:
                 absent.append(number)
-                debt = debt or owner in self._live
+                misplaced += shard in readable and owner in self._live
         if level == self.code.shards and not absent and len(copies) == len(readable):
             return None
-        length = -(-ref.segment_length(int.from_bytes(segment[16:], "big")) // ref.k)
         lost = ref.k + ref.m - len(readable)
-        return Flaw(level, len(readable), debt, tuple(absent), lost * length)
-
-    def _count_flaw(self, flaw: Flaw, sign: int) -> None:
-        self.missing_bytes += sign * flaw.missing_bytes
-        for number in flaw.absent_at:
-            self._missing[number] = self._missing.get(number, 0) + sign
+        harm = Harm.NONE
+        if lost or misplaced:
+            harm = Harm.DAMAGED if lost or level < self.code.shards else Harm.MISPLACED
+        length = -(-ref.segment_length(int.from_bytes(segment[16:], "big")) // ref.k)
+        traffic = ((ref.k + lost if lost else 0) + 2 * misplaced) * length
+        return Flaw(level, len(readable), harm, tuple(absent), (lost + misplaced) * length, traffic)
 
     def _judge_key(self, key: bytes) -> None:
-        partition = self._partition_of_key.get(key)
-        record = self.records[partition].get(key) if partition is not None else None
-        level, debt = self.code.shards, False
+        record, partition = self.record(key), self._partition_of_key.get(key)
+        level, harm = self.code.shards, Harm.NONE
         for ref in record.blobs if record else ():
-            for segment in _segments(ref):
+            for segment in segments_of(ref):
                 flaw = self.flaws.get(segment)
                 if flaw is not None:
                     level = min(level, flaw.level)
-                    debt = debt or flaw.debt
-        if record is not None and record.counted and partition is not None:
+                    harm = max(harm, flaw.harm)
+        counted = record is not None and record.counted and partition is not None
+        if counted:
+            assert partition is not None
             answering, lagging = self._replicas.get(partition, (0, {}))
             level = min(level, replica_level(answering - lagging.get(key, 0), self.code))
-            self._set_verdict(key, (level, debt or level < self.code.shards))
+            self.tally.set_verdict(key, (level, Harm.DAMAGED if level < self.code.shards else harm))
         else:
-            self._set_verdict(key, None)
-        if record is not None and not record.counted and debt:
-            self._parts_in_debt[key] = None
-        else:
-            self._parts_in_debt.pop(key, None)
-
-    def _set_verdict(self, key: bytes, verdict: tuple[int, bool] | None) -> None:
-        old = self._verdicts.pop(key, None)
-        if old is not None:
-            self.histogram[old[0]] -= 1
-            self.in_debt -= old[1]
-        if verdict is not None:
-            self._verdicts[key] = verdict
-            self.histogram[verdict[0]] += 1
-            self.in_debt += verdict[1]
-            if old is not None and old[1] and not verdict[1]:
-                self.restored += 1
+            self.tally.set_verdict(key, None)
+        self.tally.set_part(key, harm if record is not None and not counted else Harm.NONE)
 
     # --- what is asked ---
 
@@ -370,14 +346,13 @@ class Inventory:
     def live(self) -> Collection[NodeId]:
         return self._live.keys()
 
-    @property
-    def parts_in_debt(self) -> int:
-        """Parts of open uploads with damage: repaired like objects, but not counted as such."""
-        return len(self._parts_in_debt)
-
     def blob(self, segment: bytes) -> BlobRef | None:
         """None: no live register refers to it."""
         return self._blobs.get(BlobId(segment[:16]))
+
+    def record(self, key: bytes) -> Record | None:
+        partition = self._partition_of_key.get(key)
+        return self.records[partition].get(key) if partition is not None else None
 
     def knows(self, blob: BlobId) -> bool:
         return blob in self._blobs
@@ -391,8 +366,15 @@ class Inventory:
     def fragments_on(self, node: NodeId) -> int:
         return self._fragments.get(node, 0) if node in self._live else 0
 
+    def needed_on(self, node: NodeId) -> int:
+        """Fragments on a node that a register refers to, or may yet: all but those of blobs that were retired."""
+        retired = {one.blob.id for record in self.garbage.values() for one in record.retired}
+        listings = [listing for (holder, _), listing in self._listings.items() if holder == node]
+        blobs = [BlobId(fragment[:16]) for listing in listings for fragment in _split(listing)]
+        return sum(blob in self._blobs or blob not in retired for blob in blobs)
+
     def missing_on(self, node: NodeId) -> int:
-        return self._missing.get(self._numbers.get(node, -1), 0)
+        return self.tally.missing_on(self._numbers.get(node, -1))
 
     def has_parts(self, upload: bytes) -> bool:
         return upload in self._parts
@@ -413,7 +395,14 @@ class Inventory:
         """Every known copy, also on nodes that do not answer now."""
         return [(copy // _NODES, self._nodes[copy % _NODES]) for copy in self._copies.get(segment, ())]
 
-    def view(self, segment: bytes, silent: Collection[NodeId], late: Collection[NodeId]) -> SegmentView | None:
+    def view(
+        self,
+        segment: bytes,
+        silent: Collection[NodeId],
+        late: Collection[NodeId],
+        full: Collection[NodeId] = (),
+        closed: Collection[NodeId] = (),
+    ) -> SegmentView | None:
         """What the planner needs to know of a segment. None when nothing refers to it any more."""
         ref = self.blob(segment)
         if ref is None:
@@ -433,7 +422,7 @@ class Inventory:
             if is_silent and not self._told(home, partition, ref) and (number, shard) not in ref.absent:
                 with_silent.setdefault(shard, home)
         out = self.topology.map.newest.out
-        return SegmentView(ref.k, owners, holders, self._live.keys(), late, with_silent, out)
+        return SegmentView(ref.k, owners, holders, self._live.keys(), late, with_silent, out, full, closed)
 
     def rescuers(self, segment: bytes) -> frozenset[NodeId]:
         """Members that do not answer and may make an unreadable segment readable when they return; none if all of
@@ -469,7 +458,7 @@ class Inventory:
         return home
 
 
-def _segments(ref: BlobRef) -> Iterator[bytes]:
+def segments_of(ref: BlobRef) -> Iterator[bytes]:
     for number in range(ref.segments):
         yield ref.id + number.to_bytes(4, "big")
 

@@ -6,7 +6,8 @@ Rules, first to last:
 - never a second shard of a segment on a node: a wrong one that sits on the home is moved away first, and what
   has no place of its own stays missing (blocked) rather than share a node;
 - a shard held elsewhere than at its live home is copied home;
-- a second copy goes (trim) only when home has its own, and only if no other shard depends on home alone.
+- a second copy goes (trim) only when home has its own, and only if no other shard depends on home alone;
+- a node without room takes no shard: what is missing goes to another, what is whole waits where it is.
 
 Shards on a silent node that is not given up yet are not missing work: they wait. When nothing more may be lost they
 wait only for a node that has just stopped answering (a restart must not set off a rebuild). A shard that no silent
@@ -31,6 +32,8 @@ class SegmentView(NamedTuple):
     late: Collection[NodeId] = ()  # members that have only just stopped answering
     held_by_silent: Mapping[int, NodeId] = {}  # shards on a node that is silent but not given up, as far as is known
     returning: Collection[NodeId] = ()  # declared out, yet answering: soon owners again, so nothing is trimmed there
+    full: Collection[NodeId] = ()  # members that are moved nothing to
+    closed: Collection[NodeId] = ()  # those of them that take no rebuilt shards either
 
 
 class SegmentPlan(NamedTuple):
@@ -39,6 +42,7 @@ class SegmentPlan(NamedTuple):
     trim: tuple[Trimmed, ...] = ()
     waiting: int = 0  # shards left to a silent node
     blocked: int = 0  # shards without a node to put them on
+    no_room: int = 0  # those of them that a node with more room would take, and moves that wait for room
     hopeless: bool = False  # fewer than k shards are readable: nothing can be rebuilt
 
     @property
@@ -50,12 +54,14 @@ def plan_segment(view: SegmentView, handoff: Callable[[], Sequence[NodeId]]) -> 
     """`handoff()`: the stand-ins of this partition in order; called only when needed."""
     shards = range(len(view.home))
     missing = [shard for shard in shards if not view.holders.get(shard)]
-    move = tuple(_moves(view))
+    wanted = _moves(view)
+    move = tuple(moved for moved in wanted if moved.target not in view.full)
+    no_room = len(wanted) - len(move)
     trim = tuple(_trims(view))
     readable = len(view.home) - len(missing)
     if missing and readable < view.k:
         waiting = sum(_waits(view, shard, urgent=False) for shard in missing)
-        return SegmentPlan((), move, trim, waiting, 0, hopeless=True)
+        return SegmentPlan((), move, trim, waiting, 0, no_room, hopeless=True)
     urgent = readable == view.k
     waiting = 0
     blocked = 0
@@ -69,12 +75,13 @@ def plan_segment(view: SegmentView, handoff: Callable[[], Sequence[NodeId]]) -> 
         target = _place(view, shard, taken, leaving, handoff)
         if target is None:
             blocked += 1
+            no_room += any(node in view.closed for node in view.live)
         elif target in leaving:
             pass  # its place becomes free when what sits there wrongly has gone
         else:
             taken.add(target)
             rebuild.append(Placed(shard, target))
-    return SegmentPlan(tuple(rebuild), move, trim, waiting, blocked)
+    return SegmentPlan(tuple(rebuild), move, trim, waiting, blocked, no_room)
 
 
 def _waits(view: SegmentView, shard: int, *, urgent: bool) -> bool:
@@ -112,36 +119,37 @@ def _place(
     handoff: Callable[[], Sequence[NodeId]],
 ) -> NodeId | None:
     home = view.home[shard]
-    if home in view.live and (home not in taken or home in leaving):
+    able = set(view.live).difference(view.closed)
+    if home in able and (home not in taken or home in leaving):
         return home
-    reserved = {node for other, node in enumerate(view.home) if not view.holders.get(other) and node in view.live}
+    reserved = {node for other, node in enumerate(view.home) if not view.holders.get(other) and node in able}
     for node in handoff():
-        if node in view.live and node not in taken and node not in reserved:
+        if node in able and node not in taken and node not in reserved:
             return node
-    spare = (node for node in view.home if node in view.live and node not in taken and node not in reserved)
+    spare = (node for node in view.home if node in able and node not in taken and node not in reserved)
     return next(spare, None)
 
 
 class Agenda:
-    """Segments that need work: fewest readable shards first, then the oldest blob.
+    """Segments that need work: lowest rank (fewest losses survived) first, then the oldest blob.
 
     A heap with lazy removal: `pop` returns what was pushed last for a segment and drops outdated entries.
     """
 
     def __init__(self) -> None:
         self._heap: list[bytes] = []
-        self._wanted: dict[bytes, int] = {}  # segment -> readable shards
+        self._wanted: dict[bytes, int] = {}  # segment -> rank
 
     def __len__(self) -> int:
         return len(self._wanted)
 
-    def push(self, segment: bytes, readable: int) -> None:
+    def push(self, segment: bytes, rank: int) -> None:
         """segment: blob id (a UUIDv7, so that bytes order is age) and number."""
-        if self._wanted.get(segment) != readable:
-            self._wanted[segment] = readable
-            heapq.heappush(self._heap, bytes((readable,)) + segment)
+        if self._wanted.get(segment) != rank:
+            self._wanted[segment] = rank
+            heapq.heappush(self._heap, bytes((rank,)) + segment)
             if len(self._heap) > 2 * len(self._wanted) + 1024:
-                self._heap = [bytes((count,)) + known for known, count in self._wanted.items()]
+                self._heap = [bytes((rank,)) + known for known, rank in self._wanted.items()]
                 heapq.heapify(self._heap)
 
     def discard(self, segment: bytes) -> None:

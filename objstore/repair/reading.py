@@ -190,4 +190,5 @@ def _meaning(key: RegisterKey, ballot: bytes, body: bytes) -> Record:
         ended = upload.status in ENDED
         blobs = () if ended else upload.blobs
         return Record(ballot, False, blobs, (), upload=key.name[-16:], ended=ended, at_ms=upload.ended_ms)
-    return Record(ballot, ended_buckets=decode(body, BucketState).ended)
+    bucket = decode(body, BucketState)
+    return Record(ballot, ended_buckets=bucket.ended, bucket=bucket.id)

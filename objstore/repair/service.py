@@ -16,13 +16,15 @@ from objstore.cluster.bootstrap import first_map, reason_to_wait
 from objstore.cluster.directory import Directory
 from objstore.cluster.election import Election
 from objstore.cluster.port import CLUSTER_KEY, MAP_KEY, REPAIR_LEADER_KEY, Coordinator
+from objstore.cluster.topology import read_leases
 from objstore.engine.peers import Peers
 from objstore.engine.registers import Registers
 from objstore.model.cluster import ClusterMap, decode_map, encode_map
 from objstore.model.errors import ObjstoreError
 from objstore.ports import Clock, Random, Transport
+from objstore.repair.remembering import put_back
 from objstore.repair.settings import RepairSettings
-from objstore.repair.term import Office, Term, read_leases
+from objstore.repair.term import Office, Term
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +124,8 @@ class Repairer:
     async def _make_map(self) -> ClusterMap | None:
         """The map; the first one is made here, once enough nodes have registered."""
         entry = await self._coordinator.get(MAP_KEY)
+        if await put_back(self._coordinator, self._directory, self._peers, entry):
+            return None  # read it
         if entry is not None:
             return decode_map(entry.value)
         leases = await read_leases(self._coordinator)

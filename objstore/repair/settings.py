@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from objstore.model.cluster import ErasureCode
 from objstore.model.limits import PARTITION_BITS
+from objstore.model.survey import Budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class RepairSettings:
     # pace
     interval_s: float = 0.5  # between two looks at the cluster
     election_ttl_s: float = 5.0
-    bandwidth: int = 0  # bytes of fragments written per second; 0 = unlimited
+    budget: Budget = "auto"  # unless an operator orders another
     jobs: int = 8  # segments in work at a time
     jobs_per_node: int = 3  # ... that write to one node
     # deletion

@@ -91,6 +91,11 @@ class Surveyor:
         self._meta: dict[int, _Meta] = {}
         self._data: dict[tuple[NodeId, int], _Read] = {}
 
+    def hurry(self) -> None:
+        """The next look reads whatever has changed, partitions that change all the time too."""
+        for look in (*self._meta.values(), *self._data.values()):
+            look.at = float("-inf")
+
     async def look(self, topology: Topology) -> None:
         self.stats = await self._ask_all(topology)
         self.inventory.set_cluster(topology, self.stats)
@@ -326,6 +331,11 @@ class Surveyor:
             look.signature, look.at = look.seen, now
 
         await in_parallel(WIDTH, due, one)
+
+    def has_told_all(self, node: NodeId) -> bool:
+        """In the last look nothing had changed on the node that is not read yet."""
+        looks = [self._data.get((node, partition)) for partition in range(self.inventory.topology.map.partitions)]
+        return self.listed and all(look is not None and look.signature == look.seen for look in looks)
 
     async def _list(self, node: NodeId, partition: int) -> bytes:
         pages: list[bytes] = []

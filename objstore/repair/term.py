@@ -2,9 +2,10 @@
 
     govern   leases -> health -> the map: who is out, transitions
     survey   what is there -> inventory; then trims (only here: no listing may run meanwhile)
+    obey     what operators ask: pause, budget, now
     work     the dispatcher: rebuilds and moves
     tend     metadata replicas that fell behind; deleted keys; garbage
-    publish  the survey, for every screen
+    publish  the survey, for every screen; the list of what is hurt
 
 Each loop outlives what an unreachable node or coordinator does to it; only a bug or lost leadership ends the term.
 Whoever writes or deletes asks `is_leader` right before.
@@ -23,33 +24,32 @@ import msgspec
 from objstore.cluster.bootstrap import spares
 from objstore.cluster.detector import FailureDetector, Health, Status
 from objstore.cluster.directory import Directory
-from objstore.cluster.port import MAP_KEY, NODES, REPAIR_CONTROL_KEY, SURVEY_KEY, Coordinator
+from objstore.cluster.port import DAMAGE, MAP_KEY, SURVEY_KEY, Coordinator
+from objstore.cluster.topology import read_leases
 from objstore.engine.calls import Calls, ask
 from objstore.engine.peers import Peers
-from objstore.engine.rebuilding import Rebuilder, Stored
+from objstore.engine.rebuilding import Rebuilder
 from objstore.engine.registers import Registers
 from objstore.model import limits
-from objstore.model.cluster import ClusterMap, Node, NodeLease, decode_map, decode_node_lease
+from objstore.model.cluster import ClusterMap, Level, Node, NodeLease, decode_map, is_at_least
 from objstore.model.errors import ObjstoreError
-from objstore.model.ids import NodeId
+from objstore.model.ids import BlobId, NodeId
+from objstore.model.plan import describe
 from objstore.model.records import Register, RegisterKey, decode
-from objstore.model.survey import (
-    NodeHoldings,
-    ObjectCounts,
-    RepairControl,
-    Survey,
-    decode_control,
-    decode_survey,
-    encode_survey,
-)
+from objstore.model.survey import DamagePage, Survey, decode_survey, encode_damage, encode_survey
 from objstore.ports import Clock, Random
 from objstore.register.change import Change, Outcome
+from objstore.repair.account import Account, Picture, names_of, take_picture
 from objstore.repair.antientropy import AntiEntropy
-from objstore.repair.controller import Begin, Continue, Replace, decide, room_for_out, waiting_for
-from objstore.repair.dispatcher import FAILED_AFTER, Budget, Dispatcher, Hopeless, Parked, Silence
+from objstore.repair.controller import Begin, CarryOut, Continue, Drop, Replace, decide, waiting_for
+from objstore.repair.damage import pages
+from objstore.repair.dispatcher import Dispatcher, Silence
+from objstore.repair.findings import Findings
 from objstore.repair.garbage import Garbage
-from objstore.repair.redundancy import can_lose, totals
-from objstore.repair.report import Ledger, Situation
+from objstore.repair.orders import Orders
+from objstore.repair.pace import Pace, Timed
+from objstore.repair.planning import Planning
+from objstore.repair.report import Ledger
 from objstore.repair.settings import RepairSettings
 from objstore.repair.surveyor import Surveyor
 from objstore.repair.tombstones import Tombstones
@@ -62,6 +62,9 @@ PUBLISH_S = 0.5
 FRESH_S = 2.0  # the survey is put at least this often, changed or not
 FORGET_S = 30.0  # between two looks for registers on nodes that no longer own them
 TEND_S = 1.0
+OBEY_S = 0.5
+TOGETHER_S = 2.0
+DAMAGE_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +82,6 @@ class Office:
     settings: RepairSettings
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """What the last look that ended has found. While the next one reads, the inventory is neither here nor there."""
-
-    as_of_ms: int
-    epoch: int  # of the layout that it was judged by
-    generation: int  # of the inventory; -1: not every member that answers has told what it holds
-    objects: ObjectCounts
-    can_lose: int
-    redundancy: list[int]
-    nodes: dict[str, NodeHoldings]  # by node id
-
-
 class Term:
     """One leadership. Make it with `begin`, then run all of `loops` until leadership is lost."""
 
@@ -102,24 +92,31 @@ class Term:
         self._clock = clock = office.clock
         self._settings = settings = office.settings
         self._map = cluster_map
-        self._ledger = Ledger()
-        self._ledger.take_over(last)
+        self._orders = Orders(office.coordinator, clock, settings.budget)
+        self._pace = Pace(clock, settings.budget)
         self._detector = FailureDetector(
             down_after_s=settings.down_after_s, out_after_s=settings.out_after_s, steady_s=settings.steady_s
         )
         self._health: Mapping[NodeId, Health] = {}
         self._silent_since: dict[NodeId, float] = {}  # members that do not answer the survey
-        self._budget = Budget(clock, settings.bandwidth)
-        self._surveyor = Surveyor(office.peers, clock, cluster_map.code)
+        self._hurried: dict[NodeId, None] = {}  # silent nodes whose return is not waited for: an operator said so
+        timed = Timed(office.peers, self._pace, clock)
+        self._surveyor = Surveyor(timed, clock, cluster_map.code)
         self._inventory = inventory = self._surveyor.inventory
-        rebuilder = Rebuilder(office.peers, self._budget.spend)
-        self._dispatcher = Dispatcher(rebuilder, inventory, clock, office.random, settings, self._stored, self._silence)
+        ledger = Ledger()
+        ledger.take_over(last)
+        self._account = account = Account(clock, ledger, inventory, self._pace, self._orders)
+        self._dispatcher = Dispatcher(
+            Rebuilder(timed), inventory, clock, office.random, settings, self._pace, account, self._silence
+        )
         self._antientropy = AntiEntropy(office.peers, partial(_rewrite, office.registers))
         self._tombstones = Tombstones(office.peers, clock, inventory, settings.tombstone_age_s)
         self._garbage = Garbage(office.peers, office.registers, inventory, clock, settings)
         self._transition = Transition(office.peers, office.coordinator, partial(_settle, office.registers))
+        self._planning = Planning(office.coordinator, self._transition, clock)
         self._held_up = ""  # why the transition does not go on
         self._forgot_at = float("-inf")
+        self._findings = Findings()
         self._looked = asyncio.Event()
         self._picture: Picture | None = None
 
@@ -130,17 +127,14 @@ class Term:
 
     @property
     def loops(self) -> tuple[Callable[[], Coroutine[None, None, None]], ...]:
-        return self.govern, self.survey, self.work, self.tend, self.publish
+        return self.govern, self.survey, self.obey, self.work, self.tend, self.publish, self.publish_damage
 
     def _may_act(self) -> bool:
         return self._office.is_leader()
 
-    def _stored(self, stored: Stored) -> None:
-        self._ledger.stored(self._clock.monotonic(), stored.size)
-
     def _note(self, text: str) -> None:
         log.info("%s", text)
-        self._ledger.note(self._clock.wall_ms(), text)
+        self._account.ledger.note(self._clock.wall_ms(), text)
 
     # --- the map ---
 
@@ -163,18 +157,29 @@ class Term:
         now = Versioned(decode_map(entry.value), entry.revision)
         self._map = now.map
         self._observe(leases)
+        for line in self._findings.news(leases.values()):
+            self._note(line)
         if self._directory.map_revision < now.revision:
             await self._directory.refresh()
-        action = decide(now.map, self._health, spares(now.map, leases.values()))
+        plan = await self._planning.read(now.map)
+        action = decide(now.map, self._judged(), spares(now.map, leases.values()), plan)
+        if isinstance(action, Begin) and self._is_next_out_soon(action.out):
+            return False
         if isinstance(action, Begin):
-            room = room_for_out(now.map)
-            return await self._took(now, await self._transition.begin(now, now.map.current.layout, action.out, room))
+            return await self._took(now, await self._transition.begin(now, now.map.current.layout, action.out))
         if isinstance(action, Replace):
             lease = action.new
             node = Node(lease.id, lease.name, lease.zone, lease.capacity_bytes)
-            step = await self._transition.replace(now, action.old, node, room_for_out(now.map))
+            step = await self._transition.replace(now, action.old, node)
             if step.now.revision != now.revision:
                 self._note(f"node {lease.name} is back with an empty disk and takes its old place under a new identity")
+            return await self._took(now, step)
+        if isinstance(action, Drop):
+            return await self._took(now, await self._transition.drop(now, action.gone))
+        if isinstance(action, CarryOut):
+            step = await self._planning.carry_out(now, action.plan, leases, self._survey_since)
+            if step.now.revision != now.revision:
+                self._note(f"the plan begins: {', '.join(map(describe, action.plan.changes))}")
             return await self._took(now, step)
         if isinstance(action, Continue):
             return await self._took(now, await self._transition.advance(now))
@@ -193,7 +198,7 @@ class Term:
             return False
         self._map = after = step.now.map
         if before.map.next is None and after.next is not None:
-            self._note(f"layout {after.next.epoch} begins; out: {_names(after, after.next.out) or 'none'}")
+            self._note(f"layout {after.next.epoch} begins; out: {names_of(after, after.next.out) or 'none'}")
         elif after.next is None:
             self._note(f"layout {after.current.epoch} holds")
             self._forgot_at = float("-inf")
@@ -208,7 +213,21 @@ class Term:
         for node, health in self._health.items():
             known = before.get(node)
             if known is not None and _is_news(known.status, health.status):
-                self._note(f"node {_names(self._map, [node])} is {health.status.value}")
+                self._note(f"node {names_of(self._map, [node])} is {health.status.value}")
+
+    def _judged(self) -> dict[NodeId, Health]:
+        """The health of members; those whose return an operator does not wait for are out."""
+        given_up = {
+            node: found._replace(status=Status.OUT)
+            for node, found in self._health.items()
+            if node in self._hurried and found.status is not Status.UP
+        }
+        return {**self._health, **given_up}
+
+    def _is_next_out_soon(self, out: Collection[NodeId]) -> bool:
+        """Nodes that failed together go out together: shards are not rebuilt for a layout that lasts for a moment."""
+        down = (health for node, health in self._health.items() if node not in out and health.status is Status.DOWN)
+        return any(self._settings.out_after_s - health.absent_s <= TOGETHER_S for health in down)
 
     def _silent(self) -> dict[NodeId, float]:
         """Members that may come back by themselves, and for how long that is waited for."""
@@ -219,9 +238,14 @@ class Term:
         return waiting_for(self._map, self._health, unanswered_s, self._settings.out_after_s)
 
     def _silence(self) -> Silence:
-        silent = self._silent()
+        silent = {node: left for node, left in self._silent().items() if node not in self._hurried}
         not_down_s = self._settings.out_after_s - self._settings.down_after_s
-        return Silence(frozenset(silent), frozenset(node for node, left in silent.items() if left > not_down_s))
+        late = frozenset(node for node, left in silent.items() if left > not_down_s)
+        return Silence(frozenset(silent), late, self._at_least("full"), self._at_least("backfill"))
+
+    def _at_least(self, level: Level) -> frozenset[NodeId]:
+        """Members that say that they are that full."""
+        return frozenset(id for id, lease in self._directory.nodes.items() if is_at_least(lease.level, level))
 
     # --- the data ---
 
@@ -230,14 +254,40 @@ class Term:
             try:
                 topology = self._directory.topology
                 if topology is not None and topology.code == self._map.code:
-                    began_ms = self._clock.wall_ms()  # what changes during the look may not be seen by it
+                    began, began_ms = self._clock.monotonic(), self._clock.wall_ms()  # later changes may be missed
                     await self._surveyor.look(topology)
-                    self._picture = self._take_picture(began_ms)
+                    self._picture = take_picture(
+                        self._inventory,
+                        began,
+                        began_ms,
+                        listed=self._surveyor.listed,
+                        told=self._surveyor.has_told_all,
+                    )
                     self._looked.set()
                     await self._dispatcher.trim(self._may_act)
             except ObjstoreError as error:
                 log.warning("the survey was interrupted: %s", error)
             await asyncio.sleep(self._settings.interval_s)
+
+    async def obey(self) -> None:
+        """Follow what operators ask. Before that is known nothing is repaired: it may be paused."""
+        while True:
+            try:
+                hurry = await self._orders.read()
+                if hurry is not None:
+                    self._hurry(hurry)
+            except ObjstoreError as error:
+                log.warning("what operators ask of repair cannot be read now: %s", error)
+            self._dispatcher.paused = self._orders.paused
+            self._dispatcher.rebalance_paused = self._orders.rebalance_paused
+            self._pace.budget = self._orders.budget
+            await asyncio.sleep(OBEY_S)
+
+    def _hurry(self, blobs: frozenset[BlobId]) -> None:
+        self._note("repair tries everything at once: an operator asked for it")
+        self._hurried = dict.fromkeys(self._silent())
+        self._surveyor.hurry()
+        self._dispatcher.hurry(blobs)
 
     async def work(self) -> None:
         await self._looked.wait()
@@ -246,7 +296,6 @@ class Term:
     async def tend(self) -> None:
         while True:
             try:
-                await self._read_control()
                 if self._picture is not None and not self._dispatcher.paused:
                     await self._tend()
             except ObjstoreError as error:
@@ -262,15 +311,6 @@ class Term:
         if topology is not None:
             await self._tombstones.collect(topology, self._may_act)
         await self._garbage.collect(self._may_act)
-
-    async def _read_control(self) -> None:
-        entry = await self._coordinator.get(REPAIR_CONTROL_KEY)
-        try:
-            control = decode_control(entry.value) if entry is not None else RepairControl()
-        except msgspec.DecodeError as error:
-            log.error("%s cannot be read and is ignored: %s", REPAIR_CONTROL_KEY, error)
-        else:
-            self._dispatcher.paused = control.pauses(self._clock.wall_ms())
 
     # --- what everybody sees ---
 
@@ -289,70 +329,45 @@ class Term:
                     log.info("the survey cannot be published now: %s", error)
             await asyncio.sleep(PUBLISH_S)
 
-    def _take_picture(self, as_of_ms: int) -> Picture:
-        inventory, code = self._inventory, self._map.code
-        return Picture(
-            as_of_ms=as_of_ms,
-            epoch=inventory.topology.map.newest.epoch,
-            generation=inventory.generation if self._surveyor.listed else -1,
-            objects=ObjectCounts(*totals(inventory.histogram, code)),
-            can_lose=can_lose(inventory.histogram, code, len(inventory.live)),
-            redundancy=list(inventory.histogram),
-            nodes={
-                node.id: NodeHoldings(inventory.fragments_on(node.id), inventory.missing_on(node.id))
-                for node in self._map.nodes
-            },
-        )
+    async def publish_damage(self) -> None:
+        """Pages `damage/0`, `damage/1` ...; those that are not needed any more go."""
+        put: list[DamagePage] = []
+        await self._looked.wait()
+        while True:
+            assert self._picture is not None
+            found = await pages(self._inventory, self._dispatcher, self._picture.as_of_ms, self._clock.monotonic())
+            try:
+                if self._may_act() and [(p.total, p.items) for p in found] != [(p.total, p.items) for p in put]:
+                    for number, page in enumerate(found):
+                        await self._coordinator.put(f"{DAMAGE}{number}", encode_damage(page))
+                    for entry in (await self._coordinator.range(DAMAGE))[0]:
+                        if entry.key not in [f"{DAMAGE}{number}" for number in range(len(found))]:
+                            await self._coordinator.delete(entry.key)
+                    put = found
+            except ObjstoreError as error:
+                log.info("the list of damage cannot be published now: %s", error)
+            await asyncio.sleep(DAMAGE_S)
+
+    def _survey_since(self, moment: float) -> Survey | None:
+        """By a look that began later and was judged by the present layout."""
+        picture = self._picture
+        if picture is None or picture.began <= moment or picture.epoch != self._map.newest.epoch:
+            return None
+        return picture.evidence(self._office.name)
 
     def _report(self) -> Survey:
         assert self._picture is not None, "a look has ended"
-        picture = self._picture
-        return Survey(
-            as_of_ms=picture.as_of_ms,
-            leader=self._office.name,
-            epoch=picture.epoch,
-            code=str(self._map.code),
-            objects=picture.objects,
-            can_lose=picture.can_lose,
-            redundancy=picture.redundancy,
-            repair=self._ledger.progress(self._clock.monotonic(), self._clock.wall_ms(), self._situation()),
-            nodes=picture.nodes,
-            events=list(self._ledger.events),
-            receipt=self._ledger.receipt,
-        )
-
-    def _situation(self) -> Situation:
-        inventory, dispatcher = self._inventory, self._dispatcher
-        failures = list(dispatcher.failures.values())
-        failed = [failure for failure in failures if failure.attempts >= FAILED_AFTER]
-        parked = dispatcher.parked()
-        looked = self._picture is not None and self._picture.generation == inventory.generation
-        hopeless = dispatcher.hopeless() if looked else Hopeless()  # until then nodes may hold what is not listed yet
         silent = self._silent()
-        return Situation(
-            code=self._map.code,
-            members=len(self._map.nodes),
-            live=len(inventory.live),
-            debt=inventory.in_debt + inventory.parts_in_debt,
-            bytes_left=inventory.missing_bytes,
-            restored=inventory.restored,
-            in_work=dispatcher.in_work,
-            waiting=parked[Parked.WAITING],
-            blocked=parked[Parked.BLOCKED],
-            hopeless=hopeless.objects,
-            rescuers=sorted(_names(self._map, [node]) for node in hopeless.rescuers),
-            retrying=len(failures),
-            failed=len(failed),
-            retries=dispatcher.retries,
-            last_error=failures[-1].error if failures else "",
-            moving=_how_far(self._map),
-            moving_held_up=self._held_up,
-            silent=[_names(self._map, [node]) for node in silent],
-            rebuild_in_s=min(silent.values(), default=None),
-            throttled=self._budget.holds_back,
-            paused=dispatcher.paused,
+        self._hurried = {node: None for node in self._hurried if node in silent}
+        situation = self._account.situation(
+            self._map,
+            self._dispatcher,
+            self._picture,
+            {node: left for node, left in silent.items() if node not in self._hurried},
+            self._held_up,
             breaker_tripped=self._garbage.tripped,
         )
+        return self._account.survey(self._office.name, self._picture, situation, self._dispatcher)
 
 
 async def release_journals(calls: Calls, cluster_map: ClusterMap, leases: Mapping[NodeId, NodeLease]) -> None:
@@ -368,18 +383,6 @@ async def release_journals(calls: Calls, cluster_map: ClusterMap, leases: Mappin
                 log.info("node %s still has the journal of its former life: %s", node.name, error)
             else:
                 log.info("node %s is whole again: the journal of its former life is removed", node.name)
-
-
-async def read_leases(coordinator: Coordinator) -> dict[NodeId, NodeLease]:
-    """Those that can be read; another version's are skipped."""
-    entries, _ = await coordinator.range(NODES)
-    leases: dict[NodeId, NodeLease] = {}
-    for entry in entries:
-        try:
-            leases[NodeId(entry.key.removeprefix(NODES))] = decode_node_lease(entry.value)
-        except msgspec.DecodeError as error:
-            log.error("the lease %s cannot be read: %s", entry.key, error)
-    return leases
 
 
 async def _settle(registers: Registers, key: RegisterKey) -> None:
@@ -411,17 +414,6 @@ def _same(one: Survey, other: Survey) -> bool:
     return msgspec.structs.replace(one, as_of_ms=0) == msgspec.structs.replace(other, as_of_ms=0)
 
 
-def _how_far(cluster_map: ClusterMap) -> str:
-    if cluster_map.next is None:
-        return ""
-    synced = sum(byte.bit_count() for byte in cluster_map.synced)
-    return f"metadata moves to layout {cluster_map.next.epoch}: {synced} of {cluster_map.partitions} partitions"
-
-
 def _is_news(before: Status, now: Status) -> bool:
     """Late and back again is no event."""
     return before is not now and now is not Status.LATE and (before, now) != (Status.LATE, Status.UP)
-
-
-def _names(cluster_map: ClusterMap, nodes: Collection[NodeId]) -> str:
-    return " ".join(sorted(node.name for node in cluster_map.nodes if node.id in nodes))

@@ -38,6 +38,7 @@ from objstore.model.ids import NodeId
 from objstore.model.records import RegisterKey
 from objstore.placement.topology import Topology
 from objstore.register.forgetting import Look
+from objstore.repair.controller import room_for_out
 from objstore.repair.ports import Settle
 from objstore.repair.reading import Whole, installing, look_at, pull_whole
 from objstore.wire.messages import (
@@ -83,37 +84,57 @@ class Transition:
 
     # --- begin ---
 
-    async def begin(self, start: Versioned, layout: Layout, out: Collection[NodeId], room: int) -> Step:
-        """Publish the view after the current one. Nodes that cannot be prepared are left out of it, `room` at most.
+    async def begin(
+        self,
+        start: Versioned,
+        layout: Layout,
+        out: Collection[NodeId],
+        *,
+        newcomers: Sequence[Node] = (),
+        leaving: Collection[NodeId] = (),
+    ) -> Step:
+        """Publish the view after the current one: a new layout, or the same with other nodes out.
 
-        For a new layout, and for the same one with other nodes out.
-        """
+        Nodes that cannot be prepared are left out of it as well, as far as others can stand in for them. `newcomers`
+        become members with it, `leaving` are none any more once it holds."""
+        now = start.map
+        widened = msgspec.structs.replace(now, nodes=(*now.nodes, *newcomers), leaving=tuple(sorted(leaving)))
+        return await self.publish(start, widened, layout, out)
+
+    async def publish(self, start: Versioned, draft: ClusterMap, layout: Layout, out: Collection[NodeId]) -> Step:
+        """As `begin`. `draft`: the map to be, but for its next view."""
         assert start.map.next is None
+        room = room_for_out(draft.code, layout)
         left_out = sorted(set(out))
         while True:
             view = View(start.map.current.epoch + 1, layout, tuple(left_out))
-            planned = msgspec.structs.replace(start.map, next=view)
+            planned = msgspec.structs.replace(draft, next=view)
             silent = await self._prepare(planned)
             if not silent:
                 break
             left_out = sorted({*left_out, *silent})
-            if len(left_out) > room:
-                return Step(start, f"{_names(start.map, silent)} cannot be prepared to take metadata: no answer")
-        if layout == start.map.current.layout and view.out == start.map.current.out:
+            if sum(node in layout.nodes for node in left_out) > room:
+                return Step(start, f"{_names(draft, silent)} cannot be prepared to take metadata: no answer")
+        if draft == start.map and layout == start.map.current.layout and view.out == start.map.current.out:
             return Step(start)
         topology = Topology(planned)
         same = [p for p in range(planned.partitions) if _same_owners(topology, p)]
         return await self._put(start, msgspec.structs.replace(planned, synced=_with_bits(planned, same)))
 
-    async def replace(self, start: Versioned, old: NodeId, new: Node, room: int) -> Step:
+    async def replace(self, start: Versioned, old: NodeId, new: Node) -> Step:
         """Publish a layout in which `new`, not a member yet, has every slot of `old`; `old` leaves when it holds."""
         current = start.map.current
         nodes = tuple(new.id if node == old else node for node in current.layout.nodes)
         layout = msgspec.structs.replace(current.layout, nodes=nodes)
-        widened = msgspec.structs.replace(start.map, nodes=(*start.map.nodes, new))
         out = [node for node in current.out if node != old]
-        step = await self.begin(Versioned(widened, start.revision), layout, out, room)
-        return step if step.now.revision != start.revision else Step(start, step.held_up)
+        return await self.begin(start, layout, out, newcomers=(new,), leaving=(old,))
+
+    async def drop(self, start: Versioned, gone: NodeId) -> Step:
+        """Let go of a member without a share."""
+        current = start.map.current
+        assert gone not in current.layout.nodes
+        out = [node for node in current.out if node != gone]
+        return await self.begin(start, current.layout, out, leaving=(gone,))
 
     async def _prepare(self, planned: ClusterMap) -> list[NodeId]:
         """Make every newcomer forget. Returns those that did not confirm."""
@@ -196,8 +217,9 @@ class Transition:
     async def _finish(self, now: Versioned) -> Step:
         assert now.map.next is not None
         view = now.map.next
-        members = tuple(node for node in now.map.nodes if node.id in view.layout.nodes)
-        done = msgspec.structs.replace(now.map, nodes=members, current=view, next=None, synced=b"")
+        assert not set(now.map.leaving) & set(view.layout.nodes)
+        members = tuple(node for node in now.map.nodes if node.id not in now.map.leaving)
+        done = msgspec.structs.replace(now.map, nodes=members, current=view, next=None, synced=b"", leaving=())
         return await self._put(now, done)
 
     async def forget(self, cluster_map: ClusterMap) -> None:

@@ -3,7 +3,8 @@
 Each request is a task of its own, so replies leave in the order in which they are ready. A connection has at most
 `in_flight_max` requests at work, and starts none while their payloads exceed `bytes_max` or while its reader is slow;
 meanwhile it is not read from, and TCP tells the client to wait. A handler whose client has gone runs to its end, so
-that a service need not expect to be cut short; only `Server.close` cancels.
+that a service need not expect to be cut short; only `Server.close` cancels. While it closes every new request is
+refused at once, as if nobody listened any more, so that its caller goes to somebody else without waiting.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
-from objstore.model.errors import CODES, ConfigError, ObjstoreError
+from objstore.model.errors import CODES, ConfigError, ObjstoreError, Unreachable
 from objstore.model.limits import MIB
 from objstore.ports import Service
 from objstore.rpc.link import Link, keep_freed_blocks
@@ -27,6 +28,7 @@ from objstore.wire.messages import ErrorReply
 HANDSHAKE_TIMEOUT_S: Final = 5.0
 CLOSE_GRACE_S: Final = 1.0
 _ERROR_TEXT_MAX: Final = 4000
+_STOPPING: Final = "this process is stopping and did nothing of the request"
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +92,7 @@ class Server:
         self._shared.cluster_id = cluster_id
 
     async def close(self, grace_s: float = CLOSE_GRACE_S) -> None:
-        """Take nothing new, give requests at work `grace_s` to answer, then cancel them and hang up."""
+        """Refuse what is new, give requests at work `grace_s` to answer, then cancel them and hang up."""
         self._listener.close()
         self._shared.closing = True
         links = list(self._shared.links)
@@ -124,7 +126,9 @@ class _ServerLink(Link):
         self._handshake_timer: asyncio.TimerHandle | None = None
 
     def stop(self) -> None:
-        """Start no further request."""
+        """Start no further request; `shared.closing` is set."""
+        for event in self._backlog:
+            self._refuse(event)
         self._backlog.clear()
         self._throttle()
 
@@ -152,7 +156,9 @@ class _ServerLink(Link):
 
     def received(self, event: Event) -> None:
         if isinstance(event, RequestReceived):
-            if not self._shared.closing:
+            if self._shared.closing:
+                self._refuse(event)
+            else:
                 self._backlog.append(event)
                 self._pump()
         elif isinstance(event, NotUnderstood):
@@ -195,7 +201,7 @@ class _ServerLink(Link):
         self._throttle()
 
     def _throttle(self) -> None:
-        wanted = not (self._shared.closing or self._backlog or self._full())
+        wanted = not (self.paused if self._shared.closing else self._backlog or self._full())
         if wanted == self._reading or self.lost is not None:
             return
         assert self.transport is not None
@@ -206,6 +212,10 @@ class _ServerLink(Link):
             self.transport.resume_reading()
         else:
             self.transport.pause_reading()
+
+    def _refuse(self, event: RequestReceived) -> None:
+        self.enqueue(self._error_frame(event.id, Unreachable.__name__, _STOPPING))
+        self._throttle()
 
     async def _answer(self, number: int, event: RequestReceived) -> None:
         name = type(event.request).__name__

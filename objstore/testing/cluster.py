@@ -23,6 +23,7 @@ from objstore.admin import text
 from objstore.admin.collect import observe
 from objstore.admin.snapshot import build
 from objstore.admin.status import Status
+from objstore.local import members
 from objstore.local.folder import Folder, MemberState, State
 from objstore.local.launch import Cluster, Options, ignore, launch
 from objstore.local.supervisor import Report
@@ -199,6 +200,14 @@ class LocalCluster:
     def wipe(self, *names: str) -> None:
         """Kill a node and erase its data, as if its disk had died."""
         self._act("wipe", names)
+
+    def add_node(self, name: str, *, zone: str = "", capacity: str = "") -> None:
+        """Start one more node: a spare until `objstore node add` and `objstore plan apply` give it a share."""
+        members.add(self._running, name, zone=zone, capacity=capacity)
+
+    def retire_node(self, name: str) -> None:
+        """End a node, and never start it again."""
+        members.retire(self._running, name)
 
     def corrupt(self, bucket: str, key: str, shard: int, *, segment: int = 0) -> str:
         """Flip a bit of that shard where it is stored; the name of the node that has it."""

@@ -54,6 +54,7 @@ class S3Client:
     def __init__(
         self, endpoint: str, access_key: str, secret_key: str, region: str, *, timeout_s: float = 30.0
     ) -> None:
+        self.endpoint = endpoint
         self._host = urlsplit(endpoint).netloc
         self._access_key = access_key
         self._secret_key = secret_key

@@ -10,18 +10,22 @@ from objstore.wire.fields import Blob, Count, Fragment, Message, Partition
 
 
 class FragPut(Message, frozen=True):
-    """A whole envelope as payload, durable and verified before the Ok."""
+    """A whole envelope as payload, durable and verified before the Ok.
+    `backfill`: no new data, but a shard made again or moved: a node takes such for longer than new data (P8)."""
 
     partition: Partition
     fragment: Fragment
+    backfill: bool = False
 
 
 class FragOpen(Message, frozen=True):
-    """Begin a streamed envelope of `length` bytes. Space is reserved; InsufficientStorage if there is none."""
+    """Begin a streamed envelope of `length` bytes. Space is reserved; InsufficientStorage if there is none.
+    `backfill`: as with FragPut."""
 
     partition: Partition
     fragment: Fragment
     length: Count
+    backfill: bool = False
 
 
 class FragOpened(Message, frozen=True):

@@ -23,7 +23,7 @@ from objstore.wire.coordination import (
     CoRevoke,
     CoWatch,
 )
-from objstore.wire.fields import Message, Text
+from objstore.wire.fields import Count, Message, Text
 from objstore.wire.fragments import (
     FragAbort,
     FragCommit,
@@ -148,6 +148,8 @@ class Pong(Message, frozen=True):
     name: Text
     role: Text
     id: Text
+    wall_ms: Count = 0  # its clock, to find clocks that are wrong; 0: it does not say
+    away_ms: Count = 0  # for how long the coordinator has not answered it; 0: it answers, or this one does not say
 
 
 class Named(Message, frozen=True):

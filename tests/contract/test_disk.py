@@ -75,6 +75,17 @@ def test_punched_space_returns_to_the_file_system(disk: Disk) -> None:
     assert disk.space()[1] == total
 
 
+def test_what_is_let_go_of_by_the_cache_is_still_what_was_written(disk: Disk) -> None:
+    file = disk.open("a", create=True)
+    file.pwrite(b"x" * 10_000, 0)
+    file.uncache(0, 10_000)  # not on the medium yet: it must not be lost
+    file.sync()
+    file.uncache(0, 10_000)
+    file.uncache(8192, 1 << 40)
+    file.uncache(0, 0)
+    assert file.pread(20_000, 0) == b"x" * 10_000
+
+
 def test_folders_and_names(disk: Disk) -> None:
     disk.make_dir("x/y")
     disk.make_dir("x/y")

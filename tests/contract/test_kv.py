@@ -36,6 +36,18 @@ def test_deleting_what_is_not_there_is_no_error(kv: KV) -> None:
     assert kv.get("a", b"nothing") is None
 
 
+def test_usage_rises_with_what_is_stored_and_falls_with_deletes(kv: KV) -> None:
+    empty, size = kv.usage()
+    rows: list[Write] = [("a", b"%04d" % i, bytes(1000)) for i in range(500)]
+    kv.commit(rows)
+    used, same_size = kv.usage()
+    assert 500_000 <= used - empty < 1_000_000 and size == same_size > used
+    kv.commit([(table, key, None) for table, key, _ in rows[:400]])
+    assert kv.usage()[0] - empty < 0.4 * (used - empty)
+    kv.commit([("b", b"large", bytes(300_000))])
+    assert kv.usage()[0] > 300_000, "values that have pages of their own count too"
+
+
 def test_empty_values_are_values(kv: KV) -> None:
     kv.commit([("a", b"k", b"")])
     assert kv.get("a", b"k") == b""

@@ -121,6 +121,28 @@ def test_a_full_disk_refuses_writes_deletes_go_on_and_the_space_comes_back(clust
     assert damage.scrub(cluster) == 0
 
 
+@pytest.mark.long
+def test_a_body_that_does_not_fit_is_refused_in_its_midst_and_leaves_nothing(cluster: LocalCluster) -> None:
+    with gateways(cluster) as clients:
+        client = clients["g1"]
+        client.create_bucket("full")
+        client.put("full", "small", content("small", LARGE))
+        cluster.wait_healthy(60)
+        data = content("large", 1_000_000) * 220  # of several segments: the first ones fit
+        start = time.monotonic()
+        answer = client.request("PUT", "/full/large", body=data)
+        assert (answer.status, answer.code) == (507, "InsufficientStorage"), answer
+        assert time.monotonic() - start < 30
+        assert list(client.keys("full")) == ["small"]
+        cluster.wait(lambda status: used_bytes(cluster) < 3 * LARGE, 30, "empty again")
+        client.put("full", "again", content("again", LARGE))
+        cluster.wait_healthy(60)
+
+
+def used_bytes(cluster: LocalCluster) -> int:
+    return sum(node.used_bytes or 0 for node in cluster.status().nodes)
+
+
 def exhaust(disk: Path) -> None:
     with (disk / "foreign").open("wb", buffering=0) as file:
         for size in (1 << 20, 1 << 12):

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -135,6 +136,43 @@ def test_wrong_settings_end_it_with_code_2_and_a_sentence(tmp_path: Path) -> Non
     assert code == 2 and "set node.advertise" in text
     code, text = fails("gateway", tmp_path / "g1")
     assert code == 2 and "gateway.keys is empty" in text
+
+
+def test_systemd_hears_that_it_serves_that_it_lives_and_that_it_stops(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(TIMEOUT_S)
+        more = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "300000"}
+        process = subprocess.Popen(
+            command("coordinator", tmp_path / "co", "--name", "c1", f"--die-with-parent={os.getpid()}"),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=environment(**more),
+        )
+        try:
+            while (heard := systemd.recv(1000)) == b"WATCHDOG=1":
+                pass
+            assert heard.startswith(b"READY=1\nSTATUS=coordinator c1 serves at 127.0.0.1:")
+            assert systemd.recv(1000) == b"WATCHDOG=1"
+            process.terminate()
+            while (heard := systemd.recv(1000)) == b"WATCHDOG=1":
+                pass
+            assert heard == b"STOPPING=1"
+            assert process.wait(TIMEOUT_S) == 0
+        finally:
+            process.kill()
+            process.wait()
+
+
+def test_a_folder_of_a_later_release_is_refused_before_it_is_touched(tmp_path: Path) -> None:
+    for role, file in (("node", "identity.json"), ("coordinator", "coordinator.json")):
+        folder = tmp_path / role
+        folder.mkdir()
+        (folder / file).write_text('{"format": 2, "all": "different"}')
+        code, text = fails(role, folder, "--coordinator", "127.0.0.1:1")
+        assert code == 1 and "has format 2" in text and "Run that release, or a later one" in text
+        assert not (folder / "kv").exists() and not (folder / "index").exists()
+        assert (folder / file).read_text() == '{"format": 2, "all": "different"}'
 
 
 def test_it_is_killed_with_its_parent(tmp_path: Path) -> None:

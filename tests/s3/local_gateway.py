@@ -43,8 +43,8 @@ class LocalGateway:
     def url(self) -> str:
         return f"http://{self.host}:{self.port}"
 
-    def close(self, grace_s: float) -> Future[None]:
-        return asyncio.run_coroutine_threadsafe(self.running.close(grace_s), self.loop)
+    def close(self, grace_s: float, notice_s: float = 0.0) -> Future[None]:
+        return asyncio.run_coroutine_threadsafe(self.running.close(grace_s, notice_s), self.loop)
 
 
 @contextmanager

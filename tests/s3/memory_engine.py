@@ -22,6 +22,7 @@ from objstore.engine.types import (
     ObjectPage,
     PartInfo,
     PartPage,
+    Reach,
     UploadEntry,
     UploadPage,
     WriteCondition,
@@ -55,8 +56,8 @@ class MemoryEngine:
     def __init__(self) -> None:
         self._buckets: dict[str, _Bucket] = {}
 
-    def ready(self) -> str:
-        return ""
+    async def reach(self) -> Reach:
+        return Reach()
 
     # --- buckets
 

@@ -1,4 +1,4 @@
-"""The gateway as a service: bounds, time-outs, engines that fail, long answers, health, shutdown. In process only."""
+"""The gateway as a service: bounds, time-outs, engines that fail, long answers, shutdown. In process only."""
 
 from __future__ import annotations
 
@@ -113,7 +113,8 @@ def test_an_unforeseen_error_is_logged_under_its_request_id(caplog: pytest.LogCa
         wire.request("PUT", "/bucket/k", b"x")
         answer = wire.request("GET", "/bucket/k")
     assert b"what nobody foresaw" not in answer.body
-    assert answer.headers["x-amz-request-id"] in caplog.text
+    said = [vars(record) for record in caplog.records if record.exc_info]
+    assert [record["request_id"] for record in said] == [answer.headers["x-amz-request-id"]]
     assert "what nobody foresaw" in caplog.text
 
 
@@ -202,21 +203,7 @@ def test_a_quick_completion_fails_with_its_status() -> None:
         assert wire.answer().status == 412
 
 
-# --- health and shutdown
-
-
-def test_health_needs_no_signature_and_tells_why_it_is_not_ready() -> None:
-    class UnreadyEngine(MemoryEngine):
-        def ready(self) -> str:
-            return "no cluster map yet"
-
-    for engine, status, text in ((MemoryEngine(), 200, b"ready\n"), (UnreadyEngine(), 503, b"no cluster map yet\n")):
-        with serving(engine) as (_, wire):
-            wire.send(b"GET /_objstore/health/live HTTP/1.1\r\nhost: x\r\n\r\n")
-            assert wire.answer().status == 200
-            wire.send(b"GET /_objstore/health/ready HTTP/1.1\r\nhost: x\r\n\r\n")
-            answer = wire.answer()
-            assert (answer.status, answer.body) == (status, text)
+# --- shutdown
 
 
 def test_shutdown_lets_a_request_in_flight_end() -> None:
@@ -231,6 +218,28 @@ def test_shutdown_lets_a_request_in_flight_end() -> None:
         assert (answer.status, answer.headers["connection"]) == (200, "close")
         assert wire.is_closed()
         closing.result(10)
+
+
+def test_before_it_stops_it_serves_on_and_tells_balancers_to_go_elsewhere() -> None:
+    """A request whose headers have left keeps its connection; every later answer is the last of its own."""
+    with serving(MemoryEngine()) as (gateway, wire):
+        wire.request("PUT", "/bucket/long", bytes(32 << 20))
+        with connect(gateway) as streaming:
+            streaming.send(streaming.head("GET", "/bucket/long", {})[0])
+            streaming.wait_for(b"\r\n\r\n")
+            closing = gateway.close(10.0, notice_s=60.0)
+            with connect(gateway) as check:
+                check.send(b"GET /_objstore/health/ready HTTP/1.1\r\nhost: x\r\n\r\n")
+                assert check.answer().status == 503
+            answer = wire.request("PUT", "/bucket/k", b"served")
+            assert (answer.status, answer.headers["connection"]) == (200, "close")
+            assert wire.is_closed()
+            with connect(gateway) as fresh:
+                answer = fresh.request("GET", "/bucket/k")
+                assert (answer.body, answer.headers["connection"]) == (b"served", "close")
+            assert streaming.answer().complete
+            assert streaming.request("HEAD", "/bucket/k").headers["connection"] == "close"
+            closing.cancel()
 
 
 def test_shutdown_cuts_off_what_does_not_end() -> None:

@@ -240,7 +240,9 @@ class SimCluster:
         )
 
         def say() -> bytes:
-            now = msgspec.structs.replace(lease, lost=service.has_lost_records, written=service.is_written)
+            now = msgspec.structs.replace(
+                lease, lost=service.has_lost_records, written=service.is_written, level=service.report().level
+            )
             return encode_lease(now)
 
         machine.heartbeat = Heartbeat(self.coordinator(machine.name), f"nodes/{service.id}", say, TTL_S)

@@ -65,6 +65,9 @@ class SimFile:
         inode.blocks.difference_update(freed)
         self._disk.give_back(len(freed) * BLOCK)
 
+    def uncache(self, offset: int, length: int) -> None:
+        self._disk.uncached += length
+
     def size(self) -> int:
         return len(self._checked().live)
 
@@ -87,6 +90,7 @@ class SimDisk:
         self.capacity = capacity
         self.used = 0
         self.boots = 0
+        self.uncached = 0  # bytes that were to be read from the medium next
         self.fail_sync: OSError | None = None  # raised by every File.sync while set
         self.before_change: Callable[[], None] = _nothing  # called before anything that a crash could undo; may raise
         self._files: dict[str, _Inode] = {}

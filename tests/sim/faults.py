@@ -312,24 +312,26 @@ class Faults:
         await self._come_back(machine)
         machine.member = True  # it may be so from any moment
         await layouts.add(self.cluster, machine)
-        machine.member = await layouts.has_share(self.cluster, machine)
+        machine.member = await layouts.is_member(self.cluster, machine)
         self._note(f"{machine.name} {'has a share' if machine.member else 'stays a spare'}")
         return True
 
     async def _drain(self, fault: Fault) -> bool:
-        """Taken out of the layout, and switched off for good once that holds: as good as a lost disk."""
-        if not await self._may_destroy(fault.who):
-            return False
+        """Taken out of the layout, emptied, removed, and switched off for good; as far as each is allowed in time."""
         machine = self._machine(fault.who)
-        self._weak[machine.name] = None
+        if not machine.up or not machine.member:
+            return False
         self._note(f"{machine.name} is to be drained")
         await layouts.drain(self.cluster, machine)
-        machine.member = await layouts.has_share(self.cluster, machine)
-        if machine.member:
-            self._weak.pop(machine.name, None)
+        if await layouts.has_share(self.cluster, machine):
             return False
+        await layouts.remove(self.cluster, machine)
+        machine.member = await layouts.is_member(self.cluster, machine)
+        if machine.member:
+            self._note(f"{machine.name} is drained, but not empty yet")
+            return True
         self._away.pop(machine.name, None)
         if machine.up:
             self.cluster.kill(machine)
-        self._note(f"{machine.name} is switched off")
-        return await self._whole_again(machine)
+        self._note(f"{machine.name} is removed, and switched off")
+        return True

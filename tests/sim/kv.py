@@ -61,6 +61,9 @@ class SimKV:
         self.used += growth
         self.commits += 1
 
+    def usage(self) -> tuple[int, int]:
+        return self.used, self.capacity or 1 << 40
+
     def close(self) -> None:
         """Nothing to give back; the contents stay for the next one who opens it."""
 

@@ -1,121 +1,138 @@
-"""What an operator does to a simulated cluster: adds nodes and drains them, while everything else goes on.
+"""What an operator does to a simulated cluster: adds, drains, replaces and removes nodes, while all else goes on.
 
-The map is changed as the repairer changes it, by the same Transition, which the leading repairer then goes on with.
+By the same calls as `objstore node` and `objstore plan`. Answers may be lost, and the operator may be killed between
+any two steps; what it has applied goes on without it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 
-import msgspec
-
-from objstore.cluster.directory import Directory
-from objstore.cluster.port import MAP_KEY
-from objstore.engine.peers import Peers
-from objstore.engine.registers import Registers
-from objstore.model.cluster import ClusterMap, Node, decode_map
-from objstore.model.errors import ObjstoreError
-from objstore.model.records import RegisterKey
-from objstore.placement.layout import compute_layout
-from objstore.register.change import Outcome
-from objstore.repair.controller import room_for_out
-from objstore.repair.transition import Transition, Versioned
-from tests.sim.cluster import SimCluster, SimNode, SimRandom
+from objstore.cluster import topology
+from objstore.cluster.port import MAP_KEY, Coordinator
+from objstore.cluster.topology import Outlook
+from objstore.model.cluster import ClusterMap, decode_map
+from objstore.model.errors import Conflict, InvalidRequest, ObjstoreError
+from objstore.model.ids import NodeId
+from objstore.model.plan import Add, Change, Drain, Remove, Replace
+from tests.sim.cluster import SimCluster, SimNode
 from tests.sim.loop import in_process
-from tests.sim.network import SimTransport
 
 NAME = "operator"
 PATIENCE_S = 40.0  # then the plan is given up
 
 
-async def add(cluster: SimCluster, machine: SimNode) -> bool:
-    """Give a live spare its share. False: it was given up, and `has_share` knows what came of it."""
-
-    def wanted(now: ClusterMap) -> list[Node] | None:
-        service = machine.service
-        if service is None:
-            return None
-        others = [node for node in now.nodes if node.id != service.id]
-        return [*others, Node(service.id, machine.name, machine.zone, 1 << 30)]
-
-    return await _change(cluster, wanted)
+async def add(cluster: SimCluster, machine: SimNode) -> None:
+    """Give a live spare its share. Whether it has one: `has_share`."""
+    await _do(cluster, lambda seen: Add(*_live(machine)), lambda now: _has_share(now, machine))
 
 
-async def drain(cluster: SimCluster, machine: SimNode) -> bool:
-    """Take a member's share away. False: as above. The node may be switched off once the layout holds."""
+async def drain(cluster: SimCluster, machine: SimNode) -> None:
+    """Take a member's share away."""
+    await _do(cluster, lambda seen: Drain(*_member(seen, machine)), lambda now: not _has_share(now, machine))
 
-    def wanted(now: ClusterMap) -> list[Node] | None:
-        left = [node for node in now.nodes if node.name != machine.name]
-        return left if len(left) >= now.code.nodes_min else None
 
-    return await _change(cluster, wanted)
+async def replace(cluster: SimCluster, old: SimNode, new: SimNode) -> None:
+    await _do(
+        cluster,
+        lambda seen: Replace(*_member(seen, old), *_live(new)),
+        lambda now: _has_share(now, new) and not _has_share(now, old),
+    )
+
+
+async def remove(cluster: SimCluster, machine: SimNode) -> None:
+    """Let go of a member. It stays one if it is not allowed to leave in time."""
+    await _do(cluster, lambda seen: Remove(*_member(seen, machine)), lambda now: not _is_member(now, machine))
 
 
 async def has_share(cluster: SimCluster, machine: SimNode) -> bool:
-    """Whether the machine is a member, once no layout change is under way."""
+    """Once no layout change is under way."""
+    return _has_share(await _settled(cluster), machine)
+
+
+async def is_member(cluster: SimCluster, machine: SimNode) -> bool:
+    """As above; drained ones are members too."""
+    return _is_member(await _settled(cluster), machine)
+
+
+async def _settled(cluster: SimCluster) -> ClusterMap:
     while True:
         found = cluster.peek(MAP_KEY)
         if found is not None and (now := decode_map(found)).next is None:
-            return any(node.name == machine.name for node in now.nodes)
+            return now
         await asyncio.sleep(0.5)
 
 
-async def _change(cluster: SimCluster, wanted: Callable[[ClusterMap], list[Node] | None]) -> bool:
-    task: asyncio.Task[bool] = in_process(NAME, cluster.loop.create_task, _publish(cluster, wanted))
-    return await task
+def _is_member(now: ClusterMap, machine: SimNode) -> bool:
+    return any(node.name == machine.name for node in now.nodes)
 
 
-async def _publish(cluster: SimCluster, wanted: Callable[[ClusterMap], list[Node] | None]) -> bool:
-    clock, coordinator = cluster.clock(NAME), cluster.coordinator(NAME)
-    directory = Directory(coordinator, clock)
-    directory.start()
-    peers = Peers(directory, SimTransport(cluster.network, NAME), clock)
-    registers = Registers(peers, clock, SimRandom(cluster.seed + 7))
+def _has_share(now: ClusterMap, machine: SimNode) -> bool:
+    return any(node.name == machine.name and node.id in now.newest.layout.nodes for node in now.nodes)
 
-    async def settle(key: RegisterKey) -> None:
-        await registers.change(key, lambda body: Outcome())
 
-    transition = Transition(peers, coordinator, settle)
+def _live(machine: SimNode) -> tuple[NodeId, str]:
+    if machine.service is None:
+        raise InvalidRequest(f"{machine.name} is down")
+    return machine.service.id, machine.name
+
+
+def _member(seen: Outlook, machine: SimNode) -> tuple[NodeId, str]:
+    found = [node for node in seen.map.nodes if node.name == machine.name]
+    if not found:
+        raise InvalidRequest(f"{machine.name} is no member")
+    return found[0].id, machine.name
+
+
+async def _do(cluster: SimCluster, change: Callable[[Outlook], Change], reached: Callable[[ClusterMap], bool]) -> None:
+    await as_operator(cluster, _carry_through(cluster, change, reached))
+
+
+async def as_operator(cluster: SimCluster, work: Coroutine[None, None, None]) -> None:
+    task: asyncio.Task[None] = in_process(NAME, cluster.loop.create_task, work)
+    await asyncio.wait([task])  # it may be killed
+    if not task.cancelled():
+        task.result()
+
+
+async def _carry_through(
+    cluster: SimCluster, change: Callable[[Outlook], Change], reached: Callable[[ClusterMap], bool]
+) -> None:
+    """Until the map says so, or patience is at its end; then the plan is discarded, if it has not begun."""
+    coordinator, clock = cluster.coordinator(NAME), cluster.clock(NAME)
     end = clock.monotonic() + PATIENCE_S
+    numbers = iter(range(1 << 30))
+    began = int(clock.monotonic() * 1000)
+    while clock.monotonic() < end:
+        try:
+            seen = await topology.look(coordinator)
+            if seen.map.next is None and reached(seen.map):
+                return
+            if seen.plan is None or seen.plan.id == seen.map.plan:
+                await topology.stage(coordinator, change, lambda: f"{began:08x}{next(numbers):08x}")
+            elif seen.plan.state == "staged":
+                changes = seen.plan.changes
+                seen = await topology.fresh(coordinator, seen, 5.0)
+                if not topology.judge(seen, changes).refusals:
+                    await topology.apply(coordinator, seen, forced=False)
+        except InvalidRequest:
+            await _discard(coordinator)  # what an operator before us has left does not fit any more
+        except ObjstoreError:
+            pass  # some process is away, or the cluster has changed
+        await asyncio.sleep(0.5)
+    for _ in range(int(PATIENCE_S)):
+        if await _discard(coordinator):
+            return
+        await asyncio.sleep(0.5)
+
+
+async def _discard(coordinator: Coordinator) -> bool:
+    """Also if it has begun, and so cannot be."""
     try:
-        while clock.monotonic() < end:
-            try:
-                done = await _attempt(transition, coordinator, directory, wanted)
-                if done is not None:
-                    return done
-            except ObjstoreError:
-                pass  # some process is away
-            await asyncio.sleep(0.5)
+        await topology.discard(coordinator)
+    except Conflict:
+        return True
+    except ObjstoreError:
         return False
-    finally:
-        await directory.close()
-        await registers.close()
-
-
-async def _attempt(
-    transition: Transition,
-    coordinator: object,
-    directory: Directory,
-    wanted: Callable[[ClusterMap], list[Node] | None],
-) -> bool | None:
-    """None: not now. False: never."""
-    entry = await coordinator.get(MAP_KEY)  # type: ignore[attr-defined]
-    if entry is None:
-        return None
-    await directory.refresh()
-    now = decode_map(entry.value)
-    if now.next is not None:
-        return None
-    nodes = wanted(now)
-    if nodes is None:
-        return False
-    if {node.id for node in nodes} == {node.id for node in now.nodes}:
-        return True  # by an earlier attempt whose answer was lost
-    layout = compute_layout(nodes, now.code, now.partition_bits, now.current.layout)
-    known = {node.id for node in now.nodes}
-    widened = msgspec.structs.replace(now, nodes=(*now.nodes, *(node for node in nodes if node.id not in known)))
-    out = [node for node in now.current.out if node in layout.nodes]
-    before = Versioned(widened, entry.revision)
-    step = await transition.begin(before, layout, out, room_for_out(now))
-    return True if step.now.revision != entry.revision else None
+    return True

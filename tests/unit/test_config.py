@@ -25,6 +25,13 @@ def write(folder: Path, text: str, *, name: str = "cluster.toml", mode: int = 0o
     return path
 
 
+def test_a_secret_that_systemd_keeps_for_this_process_is_taken_as_it_lies(tmp_path: Path) -> None:
+    path = write(tmp_path, f'[cluster]\nsecret = "{SECRET}"\n', mode=0o440)
+    with pytest.raises(ConfigError, match="others may use it"):
+        load(path, {"CREDENTIALS_DIRECTORY": str(tmp_path / "elsewhere")})
+    assert load(path, {"CREDENTIALS_DIRECTORY": str(tmp_path)}).cluster.secret == SECRET
+
+
 def refused(folder: Path, text: str, **env: str) -> str:
     path = write(folder, text)
     with pytest.raises(ConfigError) as error:
@@ -133,7 +140,7 @@ def test_every_value_is_shown_so_that_it_reads_back_as_itself(tmp_path: Path) ->
     again = {
         "OBJSTORE_" + row.key.replace(".", "__").upper(): row.value
         for row in found.describe()
-        if row.key != "cluster.secret" and row.value
+        if row.value not in ("", "(set)", "(not set)")
     }
     assert load(None, again) == found
 
@@ -192,6 +199,8 @@ def test_values_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
     assert "write at least 6" in refused(tmp_path, "[cluster]\ninitial_nodes = 5\n")
     assert "first down, then out" in refused(tmp_path, "[repair]\nout_after_s = 1\n")
     assert "between two heartbeats" in refused(tmp_path, "[repair]\nheartbeat_s = 9\n")
+    assert "must rise: a node warns first" in refused(tmp_path, "[node]\nnearfull = 92\n")
+    assert "must rise: a node warns first" in refused(tmp_path, "[node]\nfull = 96\n")
 
 
 def test_a_file_that_is_not_toml_or_not_there_is_named(tmp_path: Path) -> None:
@@ -281,3 +290,48 @@ def test_every_key_has_an_environment_variable(tmp_path: Path) -> None:
             with pytest.raises(ConfigError, match=f"environment {variable}: {section}.{name} = "):
                 load(None, {variable: "\n" if name != "data" else ""})
     assert "OBJSTORE_NODE__NAME" not in os.environ
+
+
+# --- the coordinator -------------------------------------------------------------------------------------------
+
+
+ETCD = '[coordinator]\nkind = "etcd"\nendpoints = ["https://a:2379/", "https://[::1]:2379"]\n'
+
+
+def test_etcd_has_endpoints_from_a_list_or_from_text(tmp_path: Path) -> None:
+    wanted = ("https://a:2379", "https://[::1]:2379")
+    assert load(write(tmp_path, ETCD), {}).coordinator.endpoints == wanted
+    env = {
+        "OBJSTORE_COORDINATOR__KIND": "etcd",
+        "OBJSTORE_COORDINATOR__ENDPOINTS": "https://a:2379, https://[::1]:2379",
+        "OBJSTORE_COORDINATOR__USER": "me",
+        "OBJSTORE_COORDINATOR__PASSWORD": "x",
+    }
+    found = load(None, env).coordinator
+    assert (found.endpoints, found.user, found.password) == (wanted, "me", "x")
+    assert "'x'" not in repr(found)
+
+
+def test_keys_of_the_other_kind_of_coordinator_are_refused(tmp_path: Path) -> None:
+    assert 'line 4: coordinator.data is for coordinator.kind = "embedded", but it is "etcd"' in refused(
+        tmp_path, ETCD + 'data = "d"\n'
+    )
+    embedded = '[coordinator]\nendpoints = ["http://a:2379"]\n'
+    assert 'line 2: coordinator.endpoints is for coordinator.kind = "etcd"' in refused(tmp_path, embedded)
+    assert load(write(tmp_path, "[coordinator]\nendpoints = []\n"), {}).coordinator.kind == "embedded"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[coordinator]\nkind = "etcd"\n', "needs the addresses of its members"),
+        ('[coordinator]\nkind = "consul"\n', "one of embedded, etcd"),
+        (ETCD.replace("https://a:2379/", "a:2379"), "different URLs such as"),
+        (ETCD.replace("https://a:2379/", "https://[::1]:2379"), "different URLs such as"),
+        (ETCD + 'tls_cert = "c.pem"\n', "tls_cert and coordinator.tls_key belong together"),
+        (ETCD.replace("https", "http") + 'tls_ca = "c.pem"\n', "no URL of coordinator.endpoints begins with https:"),
+        (ETCD + 'user = "me"\n', "user and coordinator.password belong together"),
+    ],
+)
+def test_an_etcd_that_cannot_be_reached_so_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    assert words in refused(tmp_path, text)

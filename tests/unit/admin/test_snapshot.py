@@ -129,7 +129,7 @@ NOT_HEALTHY: dict[str, tuple[Observation, str, str]] = {
     "blocked repair": (with_survey(repair=RepairProgress("blocked", "too few nodes")), "DEGRADED", "REPAIR_BLOCKED"),
     "metadata on the move": (with_map(next=View(2, LAYOUT), synced=b"\x01"), "DEGRADED", "METADATA_SYNC"),
     "a full node": (
-        changed(nodes=(*HEALTHY.nodes[1:], msgspec.structs.replace(lease(0), used_bytes=960))),
+        changed(nodes=(*HEALTHY.nodes[1:], msgspec.structs.replace(lease(0), level="full"))),
         "DEGRADED",
         "NODE_FULL",
     ),
@@ -186,7 +186,7 @@ def test_a_node_that_came_back_empty_is_a_spare_behind_the_lost_one_of_its_name(
     status = build(seen)
     assert [(node.name, node.state) for node in status.nodes[:2]] == [("n1", "out"), ("n1", "spare")]
     assert status.node("n1") is status.nodes[0]
-    assert [(reason.code, reason.next) for reason in status.reasons] == [("NODE_OUT", "")]
+    assert [(reason.code, reason.next) for reason in status.reasons] == [("NODE_OUT", "objstore node list")]
 
 
 def test_nodes_are_in_the_order_of_their_numbers() -> None:
@@ -244,3 +244,10 @@ def test_a_bar_is_empty_only_at_nothing_and_full_only_at_all(
 ) -> None:
     bar = screen.bar(part, whole, 20)
     assert len(bar) == 20 and right(bar)
+
+
+def test_a_coordinator_that_is_away_freezes_the_topology_and_status_says_since_when() -> None:
+    (reason,) = build(Observation(NOW, coordinator_error="refused", away_ms=12_400)).reasons
+    assert "Reads and writes go on; the topology is frozen since 12" in reason.text
+    (reason,) = build(Observation(NOW, coordinator_error="refused")).reasons
+    assert "the topology is frozen: membership" in reason.text, "no node could be asked"

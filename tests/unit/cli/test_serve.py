@@ -6,13 +6,14 @@ import argparse
 import io
 import json
 import logging
+import platform
 import subprocess
 import sys
 
 import pytest
 
-from objstore.cli import logs, serve
-from objstore.cli.roles import ROLES, Waiting, _with_port_of
+from objstore.cli import logging_lines, serve
+from objstore.cli.roles import ROLES, Waiting, _reached_by, _with_port_of
 from objstore.model.errors import ConfigError
 from tests.sim.coordinator import ManualClock
 
@@ -76,7 +77,7 @@ def test_check_prints_every_setting_with_its_origin(
 
 def test_a_json_line_has_the_fields_that_tools_rely_on() -> None:
     stream = io.StringIO()
-    formatter = logs.JsonFormatter("n1")
+    formatter = logging_lines.JsonFormatter("n1")
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter)
     logger = logging.Logger("test")
@@ -101,7 +102,7 @@ def test_a_json_line_has_the_fields_that_tools_rely_on() -> None:
 
 def test_a_text_line_has_the_same() -> None:
     record = logging.makeLogRecord({"msg": "done", "levelname": "INFO", "request_id": "R1"})
-    assert logs.TextFormatter("n1").format(record).endswith("info     n1  done  request_id=R1")
+    assert logging_lines.TextFormatter("n1").format(record).endswith("info     n1  done  request_id=R1")
 
 
 def test_logs_are_json_unless_they_go_to_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +119,7 @@ def test_logs_are_json_unless_they_go_to_a_terminal(monkeypatch: pytest.MonkeyPa
             (Terminal(), "json", True),
             (io.StringIO(), "text", False),
         ):
-            logs.set_up(format, "warning", "n1", stream)
+            logging_lines.set_up(format, "warning", "n1", stream)
             logging.getLogger("x").info("quiet")
             logging.getLogger("x").warning("loud")
             assert stream.getvalue().startswith("{") is is_json
@@ -151,3 +152,10 @@ def test_roles_are_imported_without_what_only_one_of_them_needs() -> None:
     code = f"import sys, objstore.cli.serve; print([module for module in {heavy} if module in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_a_gateway_is_reached_where_it_says_or_by_the_name_of_its_host() -> None:
+    assert _reached_by("", "10.0.0.1:9000") == "10.0.0.1:9000"
+    assert _reached_by("s3.inner:0", "0.0.0.0:9000") == "s3.inner:9000"
+    assert _reached_by("s3.inner:80", "127.0.0.1:9000") == "s3.inner:80"
+    assert _reached_by("", "0.0.0.0:9000") == f"{platform.node()}:9000"

@@ -101,9 +101,13 @@ def test_without_the_coordinator_the_last_view_stays_and_its_age_is_known() -> N
         await world.put_map(make_map())
         await until(lambda: world.epoch == 1 and len(world.names) == 2, "a view")
         contact = world.directory.last_contact
+        assert world.directory.away_ms == 0
+        world.clock.advance(60)
         world.go_away()
         await until(lambda: world.directory.problem != "", "noticed")
+        assert 0 < world.directory.away_ms < 60_000, "from the first answer that did not come"
         world.clock.advance(3600)
+        assert world.directory.away_ms >= 3_600_000
         assert world.epoch == 1 and world.names == ["n1", "n2"]
         assert world.directory.last_contact == contact
         assert world.directory.problem == "the coordinator is away"
@@ -121,6 +125,7 @@ def test_a_coordinator_that_forgot_all_leases_makes_no_node_vanish_at_once() -> 
         await until(lambda: world.directory.problem != "", "noticed")
         world.come_back(CoordinatorStore(revision=10_000))
         await until(lambda: world.directory.problem == "", "back")
+        assert world.directory.away_ms == 0
         await world.directory.refresh()
         assert world.names == ["n1", "n2", "n3"]
         await world.register(1, 2)
@@ -333,6 +338,30 @@ def test_a_slow_read_does_not_undo_a_later_one() -> None:
         gate.set()
         await slow
         assert world.names == ["n1"]
+        await world.directory.close()
+
+    asyncio.run(main())
+
+
+def test_a_map_of_a_later_format_is_not_acted_on_and_said_why(caplog: pytest.LogCaptureFixture) -> None:
+    """One who has a map keeps it; one who starts says what it waits for, and does not call the metadata lost."""
+    world = World()
+
+    async def main() -> None:
+        await world.register(1, 2, 3)
+        await world.put_map(make_map(1))
+        world.directory.start()
+        await until(lambda: world.epoch == 1, "the map")
+        await world.coordinator.put(MAP_KEY, msgspec.msgpack.encode({"format": 2, "epoch": 2}))
+        await until(lambda: "the cluster map has format 2" in caplog.text, "a line about it")
+        assert world.epoch == 1
+        fresh = Directory(world.coordinator, world.clock)
+        fresh.start()
+        await until(lambda: "has format 2" in fresh.missing(), "the reason")
+        assert fresh.topology is None and not fresh.is_lost
+        await world.put_map(make_map(3))
+        await until(lambda: fresh.topology is not None, "a map that it knows")
+        await fresh.close()
         await world.directory.close()
 
     asyncio.run(main())

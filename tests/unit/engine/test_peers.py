@@ -13,8 +13,8 @@ from objstore.cluster.directory import Directory
 from objstore.cluster.port import MAP_KEY, NODES
 from objstore.cluster.store import CoordinatorStore
 from objstore.engine.peers import REFRESH_NODES, REFRESH_S, Peers
-from objstore.model.cluster import ClusterMap, ErasureCode, NodeLease, encode_lease, encode_map
-from objstore.model.errors import InvalidRequest, Unreachable
+from objstore.model.cluster import ClusterMap, ErasureCode, Level, NodeLease, encode_lease, encode_map
+from objstore.model.errors import InsufficientStorage, InvalidRequest, Unavailable, Unreachable
 from objstore.model.ids import NodeId
 from objstore.ports import Buffer
 from objstore.wire.messages import MapFound, MapRead, Named, Ping, Pong, Reply, Request, decode_request
@@ -259,5 +259,51 @@ def test_the_coordinator_is_believed_again_when_it_is_back() -> None:
         world.coordinator.away = False
         await world.directory.refresh()
         assert not world.peers.is_up(n3)
+
+    play(body)
+
+
+async def say_full(world: World, *names: str, level: Level = "full") -> None:
+    for name in names:
+        full = msgspec.structs.replace(lease(name), level=level)
+        await world.coordinator.put(NODES + full.id, encode_lease(full))
+    await world.directory.refresh()
+
+
+def test_full_nodes_are_not_asked_to_take_data_as_long_as_that_is_known() -> None:
+    async def body(world: World) -> None:
+        node = lease("n1").id
+        await say_full(world, "n1", level="near")
+        assert world.peers.takes_data(node)
+        await say_full(world, "n1")
+        assert not world.peers.takes_data(node) and world.peers.is_up(node), "for everything else it is asked"
+        world.coordinator.away = True
+        with pytest.raises(Unavailable):
+            await world.directory.refresh()
+        assert world.peers.takes_data(node), "who knows: it says itself when it is asked"
+
+    play(body)
+
+
+def test_new_data_is_refused_up_front_once_too_few_nodes_have_room() -> None:
+    async def body(world: World) -> None:  # a code of 2+1, so three nodes are needed
+        await say_full(world, *NAMES[:4])
+        world.peers.need_room()
+        await say_full(world, NAMES[4])
+        with pytest.raises(InsufficientStorage, match="n1 n2 n3 n4 n5 take no new data, and 3 nodes with room"):
+            world.peers.need_room()
+        await say_full(world, NAMES[4], level="ok")
+        await world.forget(NAMES[5])
+        with pytest.raises(InsufficientStorage):
+            world.peers.need_room()
+
+    play(body)
+
+
+def test_missing_nodes_alone_are_not_a_full_cluster() -> None:
+    async def body(world: World) -> None:
+        for name in NAMES[:5]:
+            await world.forget(name)
+        world.peers.need_room()
 
     play(body)

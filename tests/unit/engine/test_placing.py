@@ -1,4 +1,5 @@
 from objstore.engine.placing import Placer
+from objstore.model.errors import InsufficientStorage, QuorumLost
 from objstore.model.ids import NodeId
 
 
@@ -27,3 +28,10 @@ def test_failed_node_is_never_given_again() -> None:
     assert placer.after_failure(NodeId("a")) == "c"
     assert placer.after_failure(NodeId("c")) == "d"
     assert placer.after_failure(NodeId("d")) is None
+
+
+def test_when_no_node_is_left_it_is_said_whether_that_is_for_lack_of_room() -> None:
+    placer = Placer(nodes("a b"), nodes("c"), lambda node: node == "a", lambda node: node == "c")
+    assert placer.first(1) is None
+    assert isinstance(placer.why_none(), InsufficientStorage) and "1 nodes are full" in str(placer.why_none())
+    assert isinstance(Placer(nodes("a b"), nodes("c"), lambda node: node == "a").why_none(), QuorumLost)

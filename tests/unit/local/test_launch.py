@@ -87,10 +87,10 @@ def _answered(folder: Folder, action: str) -> str:
         except InvalidRequest as error:
             result.append(f"refused: {error}")
 
-    def act(action: str, name: str) -> str:
-        if action == "wipe":
+    def act(command: commands.Command) -> str:
+        if command.action == "wipe":
             raise InvalidRequest("no")
-        return f"{name}: {action} done"
+        return f"{command.name}: {command.action} done"
 
     sender = threading.Thread(target=send)
     sender.start()
@@ -111,7 +111,7 @@ def test_commands_of_an_earlier_run_are_forgotten(tmp_path: Path) -> None:
     folder = made(tmp_path)
     (folder.commands / "1.request").write_text('{"action": "kill", "name": "n1"}')
     commands.discard_all(folder)
-    commands.answer_all(folder, lambda action, name: pytest.fail("carried out"))
+    commands.answer_all(folder, lambda command: pytest.fail("carried out"))
 
 
 def test_an_answer_that_cannot_be_written_does_not_end_the_supervisor(tmp_path: Path) -> None:
@@ -120,8 +120,8 @@ def test_an_answer_that_cannot_be_written_does_not_end_the_supervisor(tmp_path: 
     (folder.commands / "1.part").mkdir()  # as good as a full disk
     done: list[str] = []
 
-    def act(action: str, name: str) -> str:
-        done.append(f"{action} {name}")
+    def act(command: commands.Command) -> str:
+        done.append(f"{command.action} {command.name}")
         return "done"
 
     commands.answer_all(folder, act)

@@ -16,6 +16,7 @@ from objstore.model.clock import ZERO
 from objstore.model.errors import InsufficientStorage, ObjstoreError, Overloaded
 from objstore.model.limits import KIB, MIB
 from objstore.model.records import Register, encode
+from objstore.model.scrubbing import ScrubControl, ScrubFound
 from objstore.node import compaction, index
 from objstore.node import register_rows as rows
 from objstore.node.identity import FILE
@@ -336,6 +337,33 @@ class _FullFile(SimFile):
         disk.left = 0
         super().pwrite(bytes(data)[:fits], offset)
         raise FULL
+
+
+@pytest.mark.parametrize("newest", [False, True])
+def test_the_scrub_finds_rot_in_the_journal_and_has_it_written_again(newest: bool) -> None:
+    async def main() -> None:
+        rig = Rig()
+        node = await rig.open(record_file_bytes=4 * KIB, scrub_rate=MIB)
+        for number in range(60):
+            await ask(node, RegAccept(number % 4, 2, key(b"%04d" % number), ballot(1), b"l", b"s"), b"d" * 300)
+        await asyncio.sleep(1)
+        numbers = files_in(rig.disk)[node.id]
+        rig.sim_disk.flip(path_of(node.id, numbers[-1] if newest else numbers[1]), 700)
+        node.steer_scrub(ScrubControl(start=1))
+        while node.report().scrub.obeyed != 1:
+            rig.clock.now += 1
+            await asyncio.sleep(1)
+        assert node.report().scrub.found_ever == ScrubFound(records=1)
+        await asyncio.sleep(10)
+        check(rig, node)
+        node.steer_scrub(ScrubControl(start=2))
+        while node.report().scrub.obeyed != 2:
+            rig.clock.now += 1
+            await asyncio.sleep(1)
+        assert node.report().scrub.found_ever == ScrubFound(records=1), "and finds nothing more"
+        await node.close()
+
+    run(main())
 
 
 @pytest.mark.parametrize("left", [0, 1, 100, 300, 1000, 2500])

@@ -145,3 +145,19 @@ def test_the_epoch_is_above_every_tag_and_every_recovery_before() -> None:
     assert 2 * plan.next_epoch(before, 41) > 41
     assert plan.next_epoch(msgspec.structs.replace(before, recovering=30), 0) == 31
     assert plan.next_epoch(None, 7) > plan.UNKNOWN_EPOCHS
+
+
+def test_a_drained_member_stays_though_it_is_away_and_who_leaves_does_not() -> None:
+    """What the one holds is still counted; the other holds nothing (INV-17), and nobody would ever take its place."""
+    before = map_with(5)
+    gone = [node for node in before.nodes if node.id == "old5"]
+    three = map_of(
+        [lease(f"old{i}", f"n{i}") for i in (1, 2, 3)], cluster_id="", code=CODE, partition_bits=4, codec="zfec"
+    )
+    leases = back(1, 2, 3)
+    drained = msgspec.structs.replace(three, nodes=(*three.nodes, *gone))
+    after = plan.recovered_map(drained, call_the_roll(drained, leases, lives(1, 2, 3)), leases, 9)
+    assert sorted(node.id for node in after.nodes) == ["new1", "new2", "new3", "old5"]
+    leaving = msgspec.structs.replace(drained, leaving=(gone[0].id,))
+    after = plan.recovered_map(leaving, call_the_roll(leaving, leases, lives(1, 2, 3)), leases, 9)
+    assert sorted(node.id for node in after.nodes) == ["new1", "new2", "new3"]

@@ -19,7 +19,6 @@ from objstore.ports import Buffer
 from objstore.register import acceptor
 from objstore.register.acceptor import EMPTY, AcceptorState
 from objstore.register.change import Outcome, body_of
-from objstore.repair.controller import room_for_out
 from objstore.repair.transition import Transition, Versioned
 from objstore.wire import messages as m
 from objstore.wire.fields import NO_BALLOT
@@ -255,7 +254,7 @@ class World:
         transition = self.transition(seed)
         now = self.coordinator.now()
         if now.map.next is None and (now.map.current.layout != layout or now.map.current.out != out):
-            step = await transition.begin(now, layout, out, room_for_out(now.map))
+            step = await transition.begin(now, layout, out)
             if step.held_up:
                 return step.held_up
         while (now := self.coordinator.now()).map.next is not None:

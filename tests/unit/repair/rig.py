@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from objstore.cluster.bootstrap import first_map
 from objstore.cluster.directory import Directory
 from objstore.cluster.port import MAP_KEY, SURVEY_KEY
+from objstore.cluster.topology import read_leases
 from objstore.engine.engine import Engine
 from objstore.model.cluster import ClusterMap, ErasureCode, decode_map, encode_map
 from objstore.model.survey import Survey, decode_survey
 from objstore.repair.service import Repairer
 from objstore.repair.settings import RepairSettings
-from objstore.repair.term import read_leases
 from tests.sim.cluster import PARTITION_BITS, SimClock, SimCluster, SimNode, SimRandom
 from tests.sim.network import SimTransport
 

@@ -88,7 +88,7 @@ def test_counts_equal_a_count_from_scratch(script: list[tuple]) -> None:  # type
                     wanted.add(segment)
         if record.counted:
             histogram[level] += 1
-    assert inventory.histogram == histogram
+    assert inventory.tally.histogram == histogram
     agenda = set()
     while (segment := inventory.agenda.pop()) is not None:
         agenda.add(segment)
@@ -106,13 +106,13 @@ def test_a_blob_named_by_two_registers_is_judged_until_both_let_go() -> None:
     for key in KEYS[:2]:
         inventory.set_record(0, key, Record(b"b", True, BLOBS[:1]))
     inventory.judge(100)
-    assert inventory.histogram == [2, 0, 0, 0]
+    assert inventory.tally.histogram == [2, 0, 0, 0]
     inventory.set_record(0, KEYS[0], None)
     inventory.judge(100)
-    assert inventory.histogram == [1, 0, 0, 0] and inventory.knows(BLOBS[0].id)
+    assert inventory.tally.histogram == [1, 0, 0, 0] and inventory.knows(BLOBS[0].id)
     inventory.set_record(0, KEYS[1], Record(b"c"))
     inventory.judge(100)
-    assert sum(inventory.histogram) == 0 and not inventory.flaws and not inventory.knows(BLOBS[0].id)
+    assert sum(inventory.tally.histogram) == 0 and not inventory.flaws and not inventory.knows(BLOBS[0].id)
 
 
 def test_what_repair_notes_counts_before_the_next_listing() -> None:
@@ -126,8 +126,8 @@ def test_what_repair_notes_counts_before_the_next_listing() -> None:
     for shard, owner in enumerate(MAPS[0].data_owners(partition)):
         inventory.note_stored(owner, partition, segment + bytes((shard,)))
     inventory.judge(100)
-    assert inventory.histogram == [0, 0, 0, 1]
-    assert inventory.restored == 0 and inventory.in_debt == 0
+    assert inventory.tally.histogram == [0, 0, 0, 1]
+    assert inventory.tally.restored == 0 and not inventory.tally.harmed()
     assert sum(inventory.noted(node, partition) for node in NODES) == before + 3
 
 

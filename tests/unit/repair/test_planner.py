@@ -25,10 +25,12 @@ def plan(
     late: str = "",
     held: dict[int, str] | None = None,
     out: str = "",
+    full: str = "",
+    closed: str = "",
 ) -> SegmentPlan:
     held_by = {shard: ids(nodes) for shard, nodes in holders.items()}
     last_seen = {shard: NodeId(node) for shard, node in (held or {}).items()}
-    view = SegmentView(4, ids(HOME), held_by, ids(live), ids(late), last_seen, ids(out))
+    view = SegmentView(4, ids(HOME), held_by, ids(live), ids(late), last_seen, ids(out), ids(full), ids(closed))
     return plan_segment(view, lambda: ids(HANDOFF))
 
 
@@ -37,6 +39,27 @@ def at_home(*missing: int) -> dict[int, str]:
 
 
 CASES = {
+    "home is full, but takes what is rebuilt": (plan(at_home(2), full="C"), SegmentPlan((Placed(2, NodeId("C")),))),
+    "home takes nothing more: elsewhere": (
+        plan(at_home(2), full="CG", closed="CG"),
+        SegmentPlan((Placed(2, NodeId("H")),)),
+    ),
+    "nobody takes anything: blocked for lack of room": (
+        plan(at_home(2, 3), full="CDGHIJ", closed="CDGHIJ"),
+        SegmentPlan(blocked=2, no_room=2),
+    ),
+    "one missing shard takes the place that another one's full home leaves": (
+        plan(at_home(2, 3), live=HOME, full="C", closed="C"),
+        SegmentPlan((Placed(3, NodeId("D")),), blocked=1, no_room=1),
+    ),
+    "whole, but away from a full home: waits": (
+        plan(at_home(2) | {2: "G"}, full="C"),
+        SegmentPlan(no_room=1),
+    ),
+    "away from a home that has room: moves, whoever else is full": (
+        plan(at_home(2) | {2: "G"}, full="DGH", closed="DGH"),
+        SegmentPlan(move=(Moved(2, NodeId("G"), NodeId("C")),)),
+    ),
     "all at home: nothing": (plan(at_home()), SegmentPlan()),
     "one missing, home lives: rebuilt at home": (plan(at_home(2)), SegmentPlan((Placed(2, NodeId("C")),))),
     "home dead and given up: on the first live handoff": (

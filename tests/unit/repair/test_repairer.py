@@ -88,7 +88,7 @@ def test_the_next_leader_goes_on_when_the_first_dies_in_the_middle() -> None:
     async def main() -> None:
         async with MappedCluster(3) as sim:
             stored = await filled(sim, 24)
-            slow = replace(SETTINGS, bandwidth=400_000)
+            slow = replace(SETTINGS, budget=400_000)
             repaired = Repaired(sim, slow)
             await repaired.start("r1")
             await repaired.start("r2")
@@ -216,6 +216,113 @@ def test_an_operator_can_pause_it() -> None:
             await repaired.until(lambda s: is_full(s) and s.repair.state == "idle")
 
     run(main, 8)
+
+
+async def order(sim: SimCluster, control: RepairControl) -> None:
+    await sim.coordinator("").put(REPAIR_CONTROL_KEY, encode_control(control))
+
+
+def test_a_pause_ends_by_itself_whoever_leads_and_says_how_long_it_lasts() -> None:
+    async def main() -> None:
+        async with MappedCluster(12) as sim:
+            stored = await filled(sim)
+            repaired = Repaired(sim)
+            await repaired.start("r1")
+            await repaired.start("r2")
+            first = await repaired.until(lambda s: s.objects.total == len(stored) and is_full(s))
+            await order(sim, RepairControl(True, SimClock(sim.loop).wall_ms() + 40_000))
+            await repaired.until(lambda s: s.repair.state == "paused")
+            sim.kill(sim.machines[0])
+            repaired.kill(first.leader)
+            still = await repaired.until(lambda s: s.leader != first.leader and s.objects.reduced > 0)
+            assert still.repair.state == "paused" and "s more; " in still.repair.reason
+            assert still.repair.paused_until_ms > 0 and still.repair.bytes_done == 0
+            await repaired.until(lambda s: is_full(s) and s.repair.state == "idle")
+            await check_all(sim, stored)
+
+    run(main, 12)
+
+
+def test_an_ordered_budget_is_kept_and_shown_as_the_reason() -> None:
+    async def main() -> None:
+        async with MappedCluster(13) as sim:
+            stored = await filled(sim, 24)
+            repaired = Repaired(sim)
+            await repaired.start("r1")
+            await repaired.until(lambda s: s.objects.total == len(stored) and is_full(s))
+            await order(sim, RepairControl(budget=100_000))
+            sim.kill(sim.machines[0])
+            slow = await repaired.until(lambda s: s.repair.state == "throttled")
+            assert slow.repair.reason == slow.repair.throttle == "at the budget of 97.66 KiB/s"
+            assert slow.repair.budget == 100_000
+            await repaired.until(lambda s: is_full(s) and s.repair.state == "idle")
+            receipt = (await repaired.until(lambda s: s.receipt is not None)).receipt
+            assert receipt is not None
+            assert receipt.bytes / 100_000 * 0.8 < (receipt.finished_ms - receipt.started_ms) / 1000
+
+    run(main, 13)
+
+
+def test_an_operator_need_not_wait_for_a_silent_node() -> None:
+    async def main() -> None:
+        async with MappedCluster(14) as sim:
+            stored = await filled(sim)
+            repaired = Repaired(sim, replace(SETTINGS, out_after_s=3600.0))
+            await repaired.start("r1")
+            await repaired.until(lambda s: s.objects.total == len(stored) and is_full(s))
+            sim.kill(sim.machines[0])
+            await repaired.until(lambda s: s.repair.state == "waiting" and s.objects.reduced > 0)
+            await asyncio.sleep(20)
+            waiting = await repaired.survey()
+            assert waiting is not None and waiting.repair.bytes_done == 0
+            await order(sim, RepairControl(orders=1, now=1))
+            done = await repaired.until(lambda s: s.repair.orders == 1 and is_full(s) and s.receipt is not None)
+            assert done.receipt is not None and done.receipt.bytes > 0
+            assert len((await repaired.map()).current.out) == 1
+            await sim.start_node(sim.machines[0])
+            await repaired.until(lambda s: s.epoch == 3)
+            assert (await repaired.map()).newest.out == (), "it has its old place again"
+            await repaired.until(lambda s: is_full(s) and s.repair.state == "idle")
+            await check_all(sim, stored)
+
+    run(main, 14)
+
+
+def test_a_node_that_comes_back_gets_what_it_missed_as_a_rebalance_that_can_be_paused() -> None:
+    async def main() -> None:
+        async with MappedCluster(15) as sim:
+            stored = await filled(sim)
+            repaired = Repaired(sim)
+            await repaired.start("r1")
+            await repaired.until(lambda s: s.objects.total == len(stored) and is_full(s))
+            victim = sim.machines[0]
+            sim.kill(victim)
+            await repaired.until(lambda s: s.objects.reduced > 0)
+            await repaired.until(lambda s: is_full(s) and s.repair.state == "idle")
+            for i in range(6):
+                data = sim.random.randbytes(50_000)
+                await sim.engines[0].put_object("b", f"late{i}", body(data), len(data), {})
+                stored[f"late{i}"] = data
+            await order(sim, RepairControl(rebalance_paused=True))
+            await asyncio.sleep(2)
+            await sim.start_node(victim)
+            held = await repaired.until(lambda s: s.epoch == 3 and is_full(s) and s.repair.misplaced > 0)
+            held = await repaired.until(lambda s: s.repair.state == "paused")
+            assert held.repair.kind == "rebalance" and "moves are paused" in held.repair.reason
+            await asyncio.sleep(20)
+            later = await repaired.survey()
+            assert later is not None and later.repair.misplaced == held.repair.misplaced and later.moved_bytes == 0
+            await order(sim, RepairControl())
+            done = await repaired.until(lambda s: is_full(s) and s.repair.state == "idle")
+            assert done.receipt is not None and done.receipt.kind == "rebalance"
+            assert done.receipt.objects == held.repair.misplaced
+            fragments = sum(one.fragments for one in done.nodes.values())
+            size = sum(len(data) for key, data in stored.items() if key.startswith("late"))
+            assert done.moved_bytes <= 1.1 * (size / 4 + 1000 * 6), "one shard of each at most, and none twice"
+            await repaired.until(lambda s: sum(one.fragments for one in s.nodes.values()) == 14 * 6 <= fragments)
+            await check_all(sim, stored)
+
+    run(main, 15)
 
 
 async def key_states(sim: SimCluster, keys: list[str]) -> list[KeyState]:

@@ -12,6 +12,7 @@ from objstore.model.errors import Unreachable
 from objstore.model.ids import NodeId
 from objstore.ports import Buffer
 from objstore.repair.surveyor import Surveyor
+from objstore.repair.tally import Harm
 from objstore.wire.messages import FragDelete, RegDigests, RegPull, RegPulled, Reply, Request
 from tests.sim.cluster import SimClock, SimCluster
 from tests.sim.loop import run
@@ -67,14 +68,14 @@ def test_a_quiet_look_asks_for_counters_only_and_a_change_re_reads_only_its_part
                 await put(sim, f"k{i}", 50_000)
             looker = Looker(sim)
             await looker.look(3)
-            assert looker.inventory.histogram == [0, 0, 0, 0, 0, 0, 20]
+            assert looker.inventory.tally.histogram == [0, 0, 0, 0, 0, 0, 20]
             looker.calls.count.clear()
             await looker.look(3)
             assert set(looker.calls.count) == {"NodeStats"}
             await put(sim, "one more", 50_000)
             looker.calls.count.clear()
             await looker.look(3)
-            assert looker.inventory.histogram == [0, 0, 0, 0, 0, 0, 21]
+            assert looker.inventory.tally.histogram == [0, 0, 0, 0, 0, 0, 21]
             assert looker.calls.count["FragList"] == 6, "one partition, on the nodes that took a shard"
             assert looker.calls.count["RegPull"] + looker.calls.count["RegRead"] + looker.calls.count["RegScan"] <= 3
 
@@ -96,14 +97,14 @@ def test_under_load_no_object_ever_looks_damaged() -> None:
             async def watch() -> None:
                 while not done:
                     await looker.look()
-                    assert sum(looker.inventory.histogram[:6]) == 0, looker.inventory.histogram
+                    assert sum(looker.inventory.tally.histogram[:6]) == 0, looker.inventory.tally.histogram
 
             watching = asyncio.create_task(watch())
             await asyncio.gather(load("x"), load("y"))
             await asyncio.sleep(8)
             done = True
             await watching
-            assert looker.inventory.histogram[6] == 20
+            assert looker.inventory.tally.histogram[6] == 20
 
     run(main, 22)
 
@@ -125,12 +126,12 @@ def test_a_node_that_does_not_answer_holds_nothing_at_once_and_everything_when_i
             await looker.look()
             assert looker.inventory.fragments_on(node) == 0
             assert looker.inventory.missing_on(node) == held
-            assert looker.inventory.histogram[5] >= held
+            assert looker.inventory.tally.histogram[5] >= held
             sim.resume(machine)
             await asyncio.sleep(5)
             await looker.look(2)
             assert looker.inventory.fragments_on(node) == held and looker.inventory.missing_on(node) == 0
-            assert looker.inventory.histogram == [0, 0, 0, 0, 0, 0, 12]
+            assert looker.inventory.tally.histogram == [0, 0, 0, 0, 0, 0, 12]
 
     run(main, 23)
 
@@ -154,8 +155,8 @@ def test_lost_shards_and_unreadable_objects_are_counted_from_what_is_there() -> 
                     fragment = blob.id + bytes(4) + bytes((shard,))
                     await service.handle(FragDelete(partition, fragment), b"")
             await looker.look(3)
-            assert looker.inventory.histogram == [0, 0, 0, 1, 1, 1, 1]
-            assert looker.inventory.in_debt == 3
+            assert looker.inventory.tally.histogram == [0, 0, 0, 1, 1, 1, 1]
+            assert looker.inventory.tally.count(Harm.DAMAGED) == 3
 
     run(main, 24)
 
@@ -172,7 +173,7 @@ def test_deleted_objects_and_open_parts_are_no_objects_but_parts_are_repaired() 
             looker = Looker(sim)
             await looker.look(2)
             inventory = looker.inventory
-            assert sum(inventory.histogram) == 0
+            assert sum(inventory.tally.histogram) == 0
             assert len(list(inventory.listed())) == 2
             topology = looker.directory.topology
             assert topology is not None
@@ -183,7 +184,7 @@ def test_deleted_objects_and_open_parts_are_no_objects_but_parts_are_repaired() 
             assert service is not None
             await service.handle(FragDelete(partition, part + b"\x00"), b"")
             await looker.look(2)
-            assert inventory.parts_in_debt == 1 and inventory.in_debt == 0
+            assert list(inventory.tally.parts.values()) == [Harm.DAMAGED] and sum(inventory.tally.objects) == 0
             assert len(inventory.agenda) == 1
 
     run(main, 25)
@@ -206,9 +207,9 @@ def test_an_answer_lost_on_the_way_is_asked_for_again() -> None:
 
             looker.calls.instead = lose_one
             await looker.look()
-            assert lost and sum(looker.inventory.histogram[:6]) > 0
+            assert lost and sum(looker.inventory.tally.histogram[:6]) > 0
             await looker.look(2)
-            assert looker.inventory.histogram == [0, 0, 0, 0, 0, 0, 8]
+            assert looker.inventory.tally.histogram == [0, 0, 0, 0, 0, 0, 8]
 
     run(main, 26)
 
@@ -228,17 +229,17 @@ def test_a_node_that_has_moved_on_to_a_newer_layout_makes_no_object_vanish() -> 
 
             looker.calls.instead = dropped
             await looker.look(2)
-            assert sum(looker.inventory.histogram) == 0, "nothing could be read yet"
+            assert sum(looker.inventory.tally.histogram) == 0, "nothing could be read yet"
             looker.calls.instead = lambda node, request: None
             await looker.look(2)
-            assert looker.inventory.histogram == [0, 0, 0, 0, 0, 0, 8]
+            assert looker.inventory.tally.histogram == [0, 0, 0, 0, 0, 0, 8]
             for i in range(8):
                 await put(sim, f"k{i}", 101)  # every partition has changed and must be read again
             looker.calls.instead = dropped
             await looker.look(2)
-            assert sum(looker.inventory.histogram) == 8
+            assert sum(looker.inventory.tally.histogram) == 8
             looker.calls.instead = lambda node, request: None
             await looker.look(2)
-            assert looker.inventory.histogram == [0, 0, 0, 0, 0, 0, 8]
+            assert looker.inventory.tally.histogram == [0, 0, 0, 0, 0, 0, 8]
 
     run(main, 27)

@@ -311,7 +311,7 @@ def test_an_operation_whose_result_was_forgotten_is_unknown_and_not_applied_twic
         assert await Collector(world).collect() == 1 and not held(world)
         if rows != ["ABC"]:
             layout = layout_of("ABCDE", rows)
-            assert (await world.transition(2).begin(world.coordinator.now(), layout, (), 2)).held_up == ""
+            assert (await world.transition(2).begin(world.coordinator.now(), layout, ())).held_up == ""
             world.acceptors.down = {E: None}
             assert await world.change_layout(3, layout) == ""
             view = topology_of(world).meta_view(target.partition)
@@ -442,7 +442,7 @@ async def joint_accept_that_is_late(joint_fences: bool) -> list[bytes]:
     await append(old, key, b"first")
     stale = topology_of(world)
     layout = layout_of("ABCDE", ["CDE"])
-    step = await world.transition(2).begin(world.coordinator.now(), layout, (), 2)
+    step = await world.transition(2).begin(world.coordinator.now(), layout, ())
     assert step.held_up == ""
     view = topology_of(world).meta_view(partition)
     ballot = Ballot(20 << 16, 99)

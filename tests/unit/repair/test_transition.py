@@ -113,7 +113,7 @@ def test_a_new_owner_that_dies_during_the_change_does_not_hold_it_up() -> None:
         world = make_world("ABCDEF", ["ABC"])
         stored = await fill(world)
         transition = world.transition(2)
-        step = await transition.begin(world.coordinator.now(), layout_of("ABCDEF", ["DEF"]), (), 2)
+        step = await transition.begin(world.coordinator.now(), layout_of("ABCDEF", ["DEF"]), ())
         assert step.held_up == "" and step.now.map.next is not None
         world.acceptors.down = {NodeId("F"): None}
         assert await world.change_layout(3, layout_of("ABCDEF", ["DEF"])) == ""

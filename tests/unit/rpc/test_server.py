@@ -13,7 +13,7 @@ from objstore.model.errors import ConfigError, ObjstoreError, QuorumLost, Unavai
 from objstore.rpc.client import TcpTransport
 from objstore.rpc.server import serve
 from objstore.wire.connection import NONCE_BYTES, Connection, Event, Kind, NotUnderstood, ReplyReceived, Side
-from objstore.wire.frames import encode_frame
+from objstore.wire.frames import Buffer, encode_frame
 from objstore.wire.messages import ErrorReply, NodeStats, Ok, Ping, Request
 from tests.unit.rpc.scripted import CLUSTER, PATIENCE_S, SECRET, Answer, Run, Scripted, both_loops, cluster_of_two
 
@@ -139,6 +139,46 @@ def test_a_stranger_is_told_why_and_hung_up_on(
     assert why in caplog.text
 
 
+@pytest.mark.parametrize("version", [0, 2])
+def test_two_wire_versions_refuse_each_other_and_both_say_so(version: int, caplog: pytest.LogCaptureFixture) -> None:
+    """A client of another version at our server, and our client at a server of another version."""
+
+    def other(frames: list[Buffer]) -> bytes:
+        changed = bytearray(b"".join(frames))
+        changed[2] = version
+        return bytes(changed)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(65536)
+        server = Connection(Side.SERVER, SECRET, CLUSTER, b"s" * NONCE_BYTES)
+        server.refuse("any answer of that version")
+        writer.write(other(server.take_outgoing()))
+        await writer.drain()
+        writer.close()
+
+    async def main() -> None:
+        server = await serve(Scripted(), "127.0.0.1", 0, SECRET, CLUSTER)
+        host, _, port = server.address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(other(Connection(Side.CLIENT, SECRET, CLUSTER, b"n" * NONCE_BYTES).take_outgoing()))
+        told = await reader.read()  # its end: hung up on
+        assert f"speaks wire version {version}, this side version 1: run releases".encode() in told
+        assert f"speaks wire version {version}, this side version 1" in caplog.text
+        writer.close()
+        await server.close()
+
+        peer = await asyncio.start_server(answer, "127.0.0.1", 0)
+        address = f"127.0.0.1:{peer.sockets[0].getsockname()[1]}"
+        transport = TcpTransport(SECRET, CLUSTER)
+        with pytest.raises(Unreachable, match=f"{address}: .*speaks wire version {version}, this side version 1"):
+            await transport.call(address, Ping(), timeout_s=PATIENCE_S)
+        await transport.close()
+        peer.close()
+        await peer.wait_closed()
+
+    asyncio.run(main())
+
+
 def test_one_that_does_not_introduce_itself_is_hung_up_on() -> None:
     async def main() -> None:
         async with cluster_of_two(Scripted(), handshake_timeout_s=0.05) as (_, server):
@@ -198,6 +238,35 @@ def test_close_lets_requests_at_work_answer(run: Run) -> None:
         assert server.connections == 0
         with pytest.raises(Unreachable):
             await transport.call(server.address, Ping(), timeout_s=PATIENCE_S)
+        await transport.close()
+
+    run(main())
+
+
+@both_loops
+def test_while_it_closes_a_new_request_is_refused_at_once_and_one_at_work_still_answered(run: Run) -> None:
+    async def main() -> None:
+        started, gate = asyncio.Event(), asyncio.Event()
+
+        async def answer(request: Request, payload: bytes | memoryview) -> Answer:
+            started.set()
+            await gate.wait()
+            return Ok(), b"done"
+
+        service = Scripted(answer)
+        server = await serve(service, "127.0.0.1", 0, SECRET, CLUSTER, in_flight_max=1)
+        transport = TcpTransport(SECRET, CLUSTER)
+        calls = [asyncio.ensure_future(transport.call(server.address, Ping(), timeout_s=PATIENCE_S)) for _ in range(2)]
+        await started.wait()
+        closing = asyncio.ensure_future(server.close(grace_s=PATIENCE_S))
+        with pytest.raises(Unreachable, match="is stopping"):
+            await calls[1]  # was waiting for its turn
+        with pytest.raises(Unreachable, match="is stopping"):
+            await transport.call(server.address, Ping(), timeout_s=PATIENCE_S)
+        assert service.started == 1 and not closing.done()
+        gate.set()
+        assert (await calls[0])[1] == b"done"
+        await closing
         await transport.close()
 
     run(main())

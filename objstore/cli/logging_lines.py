@@ -1,0 +1,70 @@
+"""Log lines on stderr: text on a terminal, else one JSON object per line.
+
+Fields: ts (UTC), level, event (the sentence), node (the process by name), logger, request_id where there is one,
+and whatever the caller gave as `extra`. stdout is never written: it belongs to data.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import TextIO
+
+from objstore.model.context import current_request
+
+_OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def set_up(format: str, level: str, node: str, stream: TextIO | None = None) -> None:
+    """Replaces whatever logging was configured before. format: auto, text or json."""
+    stream = stream or sys.stderr
+    as_text = format == "text" or (format == "auto" and stream.isatty())
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(TextFormatter(node) if as_text else JsonFormatter(node))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.captureWarnings(True)
+
+
+class JsonFormatter(logging.Formatter):
+    def __init__(self, node: str) -> None:
+        super().__init__()
+        self._node = node
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields: dict[str, object] = {
+            "ts": _utc(record).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            "node": self._node,
+            "logger": record.name,
+            **_extra(record),
+        }
+        if record.exc_info:
+            fields["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(fields, ensure_ascii=False, default=str)
+
+
+class TextFormatter(logging.Formatter):
+    def __init__(self, node: str) -> None:
+        super().__init__()
+        self._node = node
+
+    def format(self, record: logging.LogRecord) -> str:
+        when = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
+        extra = "".join(f"  {key}={value}" for key, value in _extra(record).items())
+        line = f"{when} {record.levelname.lower():<8} {self._node}  {record.getMessage()}{extra}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def _utc(record: logging.LogRecord) -> datetime:
+    return datetime.fromtimestamp(record.created, UTC)
+
+
+def _extra(record: logging.LogRecord) -> dict[str, object]:
+    """What the caller added, and the request that it worked for; empty values say nothing and are left out."""
+    found = {key: value for key, value in vars(record).items() if key not in _OWN and value not in (None, "")}
+    if "request_id" not in found and (request_id := current_request()):
+        found["request_id"] = request_id
+    return found

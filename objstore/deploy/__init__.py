@@ -1,0 +1,1 @@
+"""Files for the programs that a cluster is run with, from its own configuration. Pure: configuration in, text out."""
