@@ -8,7 +8,7 @@ recovery is left alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -62,6 +62,8 @@ class Continue:
     """Go on with the transition in the map."""
 
 
+TOGETHER_S = 2.0  # apart: nodes that fail within so long go out with one change of the layout
+
 _NOT_JUDGED_YET = Health(Status.LATE, 0.0, 0.0)
 
 Action: TypeAlias = Nothing | MakeMap | Begin | Replace | Drop | CarryOut | Continue
@@ -104,6 +106,14 @@ def wanted_out(cluster_map: ClusterMap, health: Mapping[NodeId, Health]) -> tupl
     placed = [node for node in candidates if node in layout.nodes]
     others = [node for node in candidates if node not in layout.nodes]
     return tuple(sorted([*placed[: room_for_out(cluster_map.code, layout)], *others]))
+
+
+def more_out_soon(health: Mapping[NodeId, Health], out: Collection[NodeId], out_after_s: float) -> bool:
+    """Whether another node is about to go out too: shards need not be rebuilt for a layout that lasts for a moment.
+
+    Who should be out by now and is not, because it comes and goes, holds nobody up."""
+    down = (found for node, found in health.items() if node not in out and found.status is Status.DOWN)
+    return any(0.0 <= out_after_s - found.absent_s <= TOGETHER_S for found in down)
 
 
 def namesake(

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -41,7 +41,7 @@ from objstore.ports import Clock, Random
 from objstore.register.change import Change, Outcome
 from objstore.repair.account import Account, Picture, names_of, take_picture
 from objstore.repair.antientropy import AntiEntropy
-from objstore.repair.controller import Begin, CarryOut, Continue, Drop, Replace, decide, waiting_for
+from objstore.repair.controller import Begin, CarryOut, Continue, Drop, Replace, decide, more_out_soon, waiting_for
 from objstore.repair.damage import pages
 from objstore.repair.dispatcher import Dispatcher, Silence
 from objstore.repair.findings import Findings
@@ -63,7 +63,6 @@ FRESH_S = 2.0  # the survey is put at least this often, changed or not
 FORGET_S = 30.0  # between two looks for registers on nodes that no longer own them
 TEND_S = 1.0
 OBEY_S = 0.5
-TOGETHER_S = 2.0
 DAMAGE_S = 3.0
 
 
@@ -163,7 +162,7 @@ class Term:
             await self._directory.refresh()
         plan = await self._planning.read(now.map)
         action = decide(now.map, self._judged(), spares(now.map, leases.values()), plan)
-        if isinstance(action, Begin) and self._is_next_out_soon(action.out):
+        if isinstance(action, Begin) and more_out_soon(self._health, action.out, self._settings.out_after_s):
             return False
         if isinstance(action, Begin):
             return await self._took(now, await self._transition.begin(now, now.map.current.layout, action.out))
@@ -223,11 +222,6 @@ class Term:
             if node in self._hurried and found.status is not Status.UP
         }
         return {**self._health, **given_up}
-
-    def _is_next_out_soon(self, out: Collection[NodeId]) -> bool:
-        """Nodes that failed together go out together: shards are not rebuilt for a layout that lasts for a moment."""
-        down = (health for node, health in self._health.items() if node not in out and health.status is Status.DOWN)
-        return any(self._settings.out_after_s - health.absent_s <= TOGETHER_S for health in down)
 
     def _silent(self) -> dict[NodeId, float]:
         """Members that may come back by themselves, and for how long that is waited for."""

@@ -8,7 +8,17 @@ import pytest
 from objstore.cluster.detector import Health, Status
 from objstore.model.cluster import ClusterMap, ErasureCode, Layout, Node, NodeLease, View
 from objstore.model.ids import NodeId
-from objstore.repair.controller import Begin, Continue, MakeMap, Nothing, Replace, decide, waiting_for, wanted_out
+from objstore.repair.controller import (
+    Begin,
+    Continue,
+    MakeMap,
+    Nothing,
+    Replace,
+    decide,
+    more_out_soon,
+    waiting_for,
+    wanted_out,
+)
 
 
 def a_map(names: str = "ABCDEFGH", out: str = "", *, joint: bool = False) -> ClusterMap:
@@ -88,3 +98,20 @@ def test_a_map_under_recovery_is_left_alone() -> None:
     for joint in (False, True):
         under = msgspec.structs.replace(a_map(joint=joint), recovering=9)
         assert decide(under, health(A="out", B="up")) == Nothing()
+
+
+@pytest.mark.parametrize(
+    ("absent_s", "status", "soon"),
+    [
+        (9.0, "down", True),
+        (10.0, "down", True),
+        (7.0, "down", False),  # the first does not wait so long for the second
+        (12.0, "down", False),  # it comes and goes: a node that restarts for ever must not hold up the others
+        (9.0, "late", False),
+        (9.0, "out", False),
+    ],
+)
+def test_nodes_that_fail_together_go_out_together(absent_s: float, status: str, *, soon: bool) -> None:
+    states = {**health(A="out"), NodeId("B"): Health(Status(status), 1.0, absent_s)}
+    assert more_out_soon(states, (NodeId("A"),), 10.0) is soon
+    assert not more_out_soon(states, (NodeId("A"), NodeId("B")), 10.0)
