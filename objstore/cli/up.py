@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from types import FrameType
 
@@ -20,7 +21,7 @@ from objstore.cli.env import export_lines
 from objstore.cli.main import EXIT_ERROR
 from objstore.cli.progress import StartProgress
 from objstore.local import commands, members
-from objstore.local.folder import Folder, MemberState, is_alive, remember
+from objstore.local.folder import Folder, MemberState, remember
 from objstore.local.launch import Cluster, Options, launch, settle_shape
 from objstore.model.cluster import ErasureCode
 from objstore.model.errors import Conflict, InvalidRequest
@@ -145,6 +146,9 @@ def _welcome(cluster: Cluster) -> None:
     print(
         f"\n{end} stops everything and keeps the data. One machine: for trying out, not for data you need.", flush=True
     )
+    if told := os.environ.pop(_DETACHED, ""):
+        with suppress(BrokenPipeError), open(int(told), "wb", buffering=0) as pipe:  # who waited may have gone
+            pipe.write(b"1")
 
 
 def _detach(folder: Folder) -> int:
@@ -154,17 +158,17 @@ def _detach(folder: Folder) -> int:
         raise Conflict(f"a cluster already runs on {folder.path}; end it with: objstore down --data {folder.path}")
     os.close(lock)
     log = folder.log_of("up")
+    heard, told = os.pipe()
     with log.open("wb") as output:
         child = subprocess.Popen(
             [sys.executable, "-m", "objstore", *sys.argv[1:]],
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
-            env={**os.environ, _DETACHED: "1"},
+            env={**os.environ, _DETACHED: str(told)}, pass_fds=(told,),
         )  # fmt: skip
-    while child.poll() is None:
-        state = folder.read_state()
-        if state is not None and state.pid == child.pid and state.phase == "ready" and is_alive(state.pid, state.ticks):
+    os.close(told)
+    with open(heard, "rb") as pipe:
+        if pipe.read(1):  # it is up, and has said all that it says; nothing comes when it ends before
             print(log.read_text(), end="")
             return 0
-        time.sleep(_TICK_S)
     print(log.read_text(errors="replace"), end="", file=sys.stderr)
-    return child.returncode or EXIT_ERROR
+    return child.wait() or EXIT_ERROR

@@ -80,7 +80,7 @@ def test_what_is_unsafe_is_refused_with_its_reason(tmp_path: Path) -> None:
         fill(cluster, 8)
         operator = Operator(cluster)
         cluster.kill("n1")
-        cluster.wait(lambda status: status.verdict != "HEALTHY", 10, "noticed")
+        cluster.wait(lambda status: bool(status.objects and status.objects.minimum), 20, "the data were looked at")
         operator.run("node", "drain", "n2")
         assert "no shard to spare" in operator.apply(code=6)
         assert operator.json("plan", "show")["can_force"]

@@ -23,7 +23,7 @@ CANARIES = (
         ),
         "ambush counters",
         "INV-2: a promise is told before it is durable",
-        limit=250,
+        limit=1500,
     ),
     Canary(
         "accept before the disk",
