@@ -83,6 +83,7 @@ def test_a_killed_node_is_rebuilt_on_the_others(cluster: LocalCluster) -> None:
         assert client.get("bkt", f"k{number}") == body(number + 1)
 
 
+@pytest.mark.long
 def test_when_the_repairer_at_work_is_killed_the_other_goes_on(cluster: LocalCluster) -> None:
     client = cluster.s3_client()
     client.create_bucket("bkt")
@@ -99,6 +100,7 @@ def test_when_the_repairer_at_work_is_killed_the_other_goes_on(cluster: LocalClu
         assert client.get("bkt", f"k{number}") == shake_128(bytes((number,))).digest(1_500_000)
 
 
+@pytest.mark.long
 def test_after_kill_9_of_everything_the_same_folder_gives_all_back(tmp_path: Path) -> None:
     with LocalCluster(8, "4+2", folder=tmp_path) as cluster:
         client = cluster.s3_client()

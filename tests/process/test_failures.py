@@ -71,6 +71,7 @@ def test_a_gateway_killed_or_stopped_leaves_the_other_one_at_work(cluster: Local
     assert load.counts["503"] == 0, load.refusals  # a request to the other gateway has no reason to fail
 
 
+@pytest.mark.long
 def test_without_the_coordinator_killed_or_stopped_no_request_fails(cluster: LocalCluster) -> None:
     with under_load(cluster, 3) as (load, faults):
         faults.take("c1", paused=False, seconds=inf)

@@ -129,7 +129,8 @@ def check_kept(cluster: NetCluster) -> None:
             assert answer.code == "NoSuchKey" or answer.body == data, (key, answer.status)
 
 
-@pytest.mark.parametrize("direction", ["answers", pytest.param("requests", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("direction", ["answers", "requests"])
 def test_packets_lost_in_one_direction_fail_no_request(cluster: NetCluster, direction: str) -> None:
     """Two nodes hear requests that they cannot answer; or would answer those that they do not hear."""
     pairs = [("n2", "g1"), ("n5", "g1")] if direction == "answers" else [("g1", "n2"), ("g1", "n5")]

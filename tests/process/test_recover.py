@@ -85,9 +85,10 @@ def lose_indexes(data: Path, *, coordinator: str) -> None:
     shutil.rmtree(data / "c1" / coordinator)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "coordinator",
-    [pytest.param("kv", marks=pytest.mark.long, id="its store"), pytest.param("", id="all of the coordinator")],
+    [pytest.param("kv", id="its store"), pytest.param("", id="all of the coordinator")],
 )
 def test_everything_comes_back_after_all_indexes_were_deleted(
     objstore: Objstore, tmp_path: Path, coordinator: str
