@@ -49,6 +49,7 @@ from objstore.repair.garbage import Garbage
 from objstore.repair.orders import Orders
 from objstore.repair.pace import Pace, Timed
 from objstore.repair.planning import Planning
+from objstore.repair.remembering import put_back
 from objstore.repair.report import Ledger
 from objstore.repair.settings import RepairSettings
 from objstore.repair.surveyor import Surveyor
@@ -151,7 +152,10 @@ class Term:
         """One step. True: there is more to do at once."""
         leases = await read_leases(self._coordinator)
         entry = await self._coordinator.get(MAP_KEY)
-        if entry is None or not self._may_act():
+        if not self._may_act():
+            return False
+        if entry is None or decode_map(entry.value).progress < self._map.progress:  # it lost its store under us
+            await put_back(self._coordinator, self._directory, self._office.peers, entry)
             return False
         now = Versioned(decode_map(entry.value), entry.revision)
         self._map = now.map

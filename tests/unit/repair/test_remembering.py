@@ -43,3 +43,30 @@ def test_the_latest_map_that_anybody_remembers_is_put_back(loss: str, successor:
             await repaired.until(lambda s: s.repair.state == "idle" and s.leader != survey.leader)
 
     run(main, 8)
+
+
+@pytest.mark.parametrize("loss", ["empty", "old"])
+def test_a_leader_that_stays_the_leader_puts_its_map_back(loss: str) -> None:
+    """It may win the lost key of the election again before anything else notices that it was lost."""
+
+    async def main() -> None:
+        async with MappedCluster(8) as sim:
+            coordinator = sim.coordinator("")
+            first = await coordinator.get(MAP_KEY)
+            assert first is not None
+            repaired = Repaired(sim)
+            await repaired.start("r1")
+            sim.kill(sim.machines[3])
+            await repaired.until(lambda s: s.repair.state == "idle" and s.epoch > 1)
+            known = await coordinator.get(MAP_KEY)
+            assert known is not None
+            if loss == "old":
+                assert await coordinator.put(MAP_KEY, first.value) is not None
+            else:
+                assert await coordinator.delete(MAP_KEY)
+            _, lost_at = await coordinator.range(MAP_KEY)
+            await coordinator.watch(MAP_KEY, lost_at, 60.0)
+            found = await coordinator.get(MAP_KEY)
+            assert found is not None and found.value == known.value
+
+    run(main, 9)
