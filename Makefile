@@ -1,6 +1,6 @@
 # make demo    one minute: a cluster, killed nodes, repair, every byte compared. Leaves nothing behind.
 # make test    formatting, lint, types, all tests.
-# make prove   the long search for what tests miss (half an hour): simulated clusters, register schedules,
+# make prove   the long search for what tests miss (forty minutes): simulated clusters, register schedules,
 #              planted bugs that must be found, chaos on real processes. Each failure prints how to replay it.
 # All need Python 3.11 or newer and nothing else; packages come from wherever pip is configured to look.
 

@@ -6,22 +6,20 @@ Exit codes: 0 done, or staged; 4 something does not answer; 6 refused (ok-to-sto
 from __future__ import annotations
 
 import argparse
-import asyncio
-import sys
 from collections.abc import Callable
 
 import msgspec
 
 from objstore.adapters.randomness import SystemRandom
 from objstore.cli.connect import Access, add_cluster_flags, connected
-from objstore.cli.main import EXIT_CONFLICT, EXIT_REFUSED
+from objstore.cli.main import EXIT_REFUSED
 from objstore.cli.nodelist import answering, describe_nodes, list_nodes
-from objstore.cli.plan import show
+from objstore.cli.plan import run_about_plan, show
 from objstore.cluster import topology
 from objstore.cluster.topology import Outlook
 from objstore.config.kinds import parse_size
 from objstore.model.cluster import Node
-from objstore.model.errors import Conflict, InvalidRequest
+from objstore.model.errors import InvalidRequest
 from objstore.model.ids import NodeId
 from objstore.model.plan import Add, Change, Drain, Remove, Replace, Resize
 from objstore.placement.stopping import reasons_not_to_stop
@@ -66,11 +64,7 @@ def _add_change_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    try:
-        return asyncio.run(_main(arguments))
-    except Conflict as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_CONFLICT
+    return run_about_plan(_main(arguments))
 
 
 async def _main(arguments: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+from collections.abc import Coroutine
 
 import msgspec
 
@@ -38,8 +39,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    return run_about_plan(_main(arguments))
+
+
+def run_about_plan(command: Coroutine[None, None, int]) -> int:
+    """To its end. Another operator, or the repairer, may have been faster: exit code 7."""
     try:
-        return asyncio.run(_main(arguments))
+        return asyncio.run(command)
     except Conflict as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_CONFLICT

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from objstore.local.folder import process_ticks
 from objstore.model.traffic import Traffic
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class Pool:
         for path in sorted(self._folder.iterdir()):
             if not path.suffix:
                 found = msgspec.msgpack.decode(path.read_bytes(), type=Traffic)
-                if not _is_alive(int(path.name)):
+                if not process_ticks(int(path.name)):  # it has died
                     found.in_flight = 0
                 total.add(found)
         return total
@@ -63,13 +64,3 @@ class Pool:
             except OSError as error:
                 log.warning("metrics of this process stay as they were: %s", error)
             await asyncio.sleep(PUBLISH_S)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

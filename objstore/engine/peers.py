@@ -152,8 +152,10 @@ class Peers:
         not hold it; when nodes are missing the write itself finds out."""
         topology = self.topology
         full = [node for node in topology.node_ids if self.is_full(node)]
-        roomy = sum(node not in full and self.has_lease(node) for node in topology.node_ids)
-        if full and roomy <= topology.code.k:
+        if not full:
+            return
+        roomy = sum(self.has_lease(node) and not self.is_full(node) for node in topology.node_ids)
+        if roomy <= topology.code.k:
             names = " ".join(sorted(topology.node(node).name for node in full))
             raise InsufficientStorage(
                 f"The cluster is full: {names} take no new data, and {topology.code.k + 1} nodes with room are needed. "

@@ -154,10 +154,11 @@ class Term:
         entry = await self._coordinator.get(MAP_KEY)
         if not self._may_act():
             return False
-        if entry is None or decode_map(entry.value).progress < self._map.progress:  # it lost its store under us
+        shown = decode_map(entry.value) if entry is not None else None
+        if entry is None or shown is None or shown.progress < self._map.progress:  # it lost its store under us
             await put_back(self._coordinator, self._directory, self._office.peers, entry)
             return False
-        now = Versioned(decode_map(entry.value), entry.revision)
+        now = Versioned(shown, entry.revision)
         self._map = now.map
         self._observe(leases)
         for line in self._findings.news(leases.values()):
