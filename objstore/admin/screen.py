@@ -140,19 +140,21 @@ def _nodes(nodes: list[NodeStatus], width: int) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     wide = width >= _NARROW
     for name in (
-        ("Node", "State", "Zone", "Used", "", "Missing", "Address") if wide else ("Node", "State", "Used", "Missing")
+        ("Node", "State", "Zone", "Used", "", "Full", "Missing", "Address")
+        if wide
+        else ("Node", "State", "Used", "Full", "Missing")
     ):
-        table.add_column(name, justify="right" if name in ("Used", "Missing") else "left", no_wrap=True)
+        table.add_column(name, justify="right" if name in ("Used", "Full", "Missing") else "left", no_wrap=True)
     most = max((node.used_bytes or 0 for node in nodes), default=0)
     for node in nodes:
         state = Text(f"{text.NODE_SYMBOLS[node.state]} {node.state}", _NODE_STYLES[node.state])
         used = "-" if node.used_bytes is None else figures.size(node.used_bytes)
         missing = "-" if node.missing is None else figures.count(node.missing)
         if wide:
-            share = Text(bar(node.used_bytes or 0, most, 10), "blue")
-            table.add_row(node.name, state, node.zone, used, share, missing, node.address or "-")
+            share = Text(bar(node.used_bytes or 0, most, 10), "blue")  # of the fullest: how even it is
+            table.add_row(node.name, state, node.zone, used, share, text.fill(node), missing, node.address or "-")
         else:
-            table.add_row(node.name, state, used, missing)
+            table.add_row(node.name, state, used, text.fill(node), missing)
     return table
 
 

@@ -62,7 +62,7 @@ def build(seen: Observation) -> Status:
     verdict = _verdict(reasons, objects, can_lose)
     return Status(
         verdict=verdict,
-        summary=_summary(verdict, seen, nodes, can_lose),
+        summary=_summary(verdict, seen, nodes, can_lose, {reason.code for reason in reasons}),
         at_ms=seen.at_ms,
         as_of_ms=survey.as_of_ms if survey else None,
         cluster_id=cluster_map.cluster_id if cluster_map else "",
@@ -288,7 +288,8 @@ def _data_reasons(
     repair = survey.repair
     if repair.state in ("blocked", "failed", "paused"):
         why = repair.reason or "no reason was given"
-        reasons.append(Reason(f"REPAIR_{repair.state.upper()}", f"repair is {repair.state}: {why}"))
+        text = f"repair is {why}" if why.startswith(f"{repair.state} ") else f"repair is {repair.state}: {why}"
+        reasons.append(Reason(f"REPAIR_{repair.state.upper()}", text))
     if _is_stalled(repair, at_ms):
         since = figures.duration((at_ms - repair.started_ms) / 1000)
         reasons.append(Reason("REPAIR_STALLED", f"repair is {repair.state} since {since}, and gets nothing done"))
@@ -319,6 +320,7 @@ def _can_lose(seen: Observation, nodes: list[NodeStatus]) -> int | None:
 _FAILING = frozenset({
     "METADATA_LOST", "RECOVERY_UNFINISHED", "QUORUM_LOST", "WRITE_QUORUM_LOST", "CLUSTER_FULL", "GATEWAY_DOWN",
 })  # fmt: skip
+_READS_GO_ON = frozenset({"WRITE_QUORUM_LOST", "CLUSTER_FULL"})
 
 
 def _verdict(reasons: list[Reason], objects: ObjectCounts | None, can_lose: int | None) -> Verdict:
@@ -336,7 +338,9 @@ def _verdict(reasons: list[Reason], objects: ObjectCounts | None, can_lose: int 
     return "DEGRADED" if any(reason.severity != "info" for reason in reasons) else "HEALTHY"
 
 
-def _summary(verdict: Verdict, seen: Observation, nodes: list[NodeStatus], can_lose: int | None) -> str:
+def _summary(
+    verdict: Verdict, seen: Observation, nodes: list[NodeStatus], can_lose: int | None, codes: set[str]
+) -> str:
     cluster_map = seen.cluster_map
     if cluster_map is None:
         if seen.coordinator_error:
@@ -350,8 +354,10 @@ def _summary(verdict: Verdict, seen: Observation, nodes: list[NodeStatus], can_l
     ]
     if can_lose is None:
         parts.append("redundancy not known now")
-    elif can_lose < 0 or verdict == "UNAVAILABLE":
-        parts.append("more nodes are gone than it can lose" if can_lose < 0 else "not serving")
+    elif can_lose < 0:
+        parts.append("more nodes are gone than it can lose")
+    elif verdict == "UNAVAILABLE":
+        parts.append("reads go on, writes fail" if codes & _FAILING <= _READS_GO_ON else "not serving")
     elif can_lose == 0:
         parts.append("can lose no further node")
     else:

@@ -10,6 +10,7 @@ from objstore.model.survey import Budget, Receipt, RepairProgress, Survey
 
 SYMBOLS = {"HEALTHY": "●", "DEGRADED": "▲", "AT_RISK": "✗", "UNAVAILABLE": "✗", "UNKNOWN": "?"}
 NODE_SYMBOLS = {"up": "●", "late": "◌", "down": "✗", "out": "○", "spare": "◇"}
+RATE_MIN_S = 1.0  # what took less says nothing about a rate
 _COLOURS = {"HEALTHY": "32", "DEGRADED": "33", "AT_RISK": "31", "UNAVAILABLE": "31", "UNKNOWN": "35"}
 
 
@@ -33,7 +34,8 @@ def repair_line(repair: RepairProgress, *, with_reason: bool = True) -> str:
         parts.append(f"{figures.size(repair.bytes_per_s)}/s")
         parts.append("ETA " + (figures.duration(repair.eta_s) if repair.eta_s is not None else "—"))
     if repair.reason and with_reason:
-        parts.append(repair.reason)
+        is_said = parts == [repair.state] and repair.reason.startswith(f"{repair.state} ")
+        parts = [repair.reason] if is_said else [*parts, repair.reason]
     if repair.retrying:
         parts.append(f"retrying {repair.retrying}")
     if repair.failed:
@@ -70,11 +72,13 @@ def receipt_line(receipt: Receipt) -> str:
     seconds = max(0.001, (receipt.finished_ms - receipt.started_ms) / 1000)
     ended = time.strftime("%H:%M:%S", time.localtime(receipt.finished_ms / 1000))
     name, done = ("Rebalance", "moved") if receipt.kind == "rebalance" else ("Repair", "rebuilt")
-    rate = f"{figures.size(receipt.bytes / seconds)}/s"
+    took = figures.duration(seconds)
+    if seconds >= RATE_MIN_S:
+        took += f" ({figures.size(receipt.bytes / seconds)}/s)"
     retries = f"{receipt.retries} {'retry' if receipt.retries == 1 else 'retries'}"
     return (
         f"{name} finished {ended}: {figures.plural(receipt.objects, 'object')}, {figures.size(receipt.bytes)} {done} "
-        f"in {figures.duration(seconds)} ({rate}), {retries}"
+        f"in {took}, {retries}"
     )
 
 
@@ -138,14 +142,22 @@ def _processes(status: Status) -> str:
     return "  ".join(f"{g.name} http://{g.address} {g.state}" for g in status.gateways) or "none"
 
 
+def fill(node: NodeStatus) -> str:
+    """How much of its capacity is used."""
+    if node.used_bytes is None or not node.capacity_bytes:
+        return "-"
+    return figures.percent(node.used_bytes, node.capacity_bytes)
+
+
 def _node_table(nodes: list[NodeStatus]) -> list[str]:
-    rows = [("Node", "State", "Zone", "Used", "Missing", "Address")]
+    rows = [("Node", "State", "Zone", "Used", "Full", "Missing", "Address")]
     rows += [
         (
             node.name,
             f"{NODE_SYMBOLS[node.state]} {node.state}",
             node.zone,
             "-" if node.used_bytes is None else figures.size(node.used_bytes),
+            fill(node),
             "-" if node.missing is None else figures.count(node.missing),
             node.address or "-",
         )

@@ -110,13 +110,18 @@ async def _list(arguments: argparse.Namespace, access: Access) -> int:
         return 0
     where = f" in {arguments.bucket}" if arguments.bucket else ""
     listed = sum(len(page.items) for page in pages)
-    bounded = f"; the {listed} worst are listed" if listed < total else ""
-    print(f"{figures.plural(total, 'object')} hurt or not where it belongs{bounded}; {len(items)} listed{where}")
+    print(_headline(total, listed) + (f"; {figures.count(len(items))} of those listed{where}" if where else ""))
     for one in shown:
         print("\n".join(_damage_lines(one)))
     if (left := len(items) - arguments.after - len(shown)) > 0:
         print(f"... {left} more: --after {arguments.after + len(shown)}")
     return EXIT_DEGRADED
+
+
+def _headline(total: int, listed: int) -> str:
+    verb, where = ("is", "it belongs") if total == 1 else ("are", "they belong")
+    text = f"{figures.plural(total, 'object')} {verb} hurt, or not where {where}"
+    return text + (f"; the {figures.count(listed)} worst are listed" if listed < total else "")
 
 
 def _damage_lines(one: Damage) -> list[str]:

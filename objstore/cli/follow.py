@@ -43,8 +43,8 @@ async def follow(coordinator: Coordinator, timeout_s: float | None) -> int:
             left = tuple(_left(seen))
             if empty_since is None or empty_since[0] != left:
                 empty_since = (left, loop.time())
-            if not what and any(count for _, count in left) and loop.time() - empty_since[1] < LINGERS_S:
-                what = "; ".join(f"{name} is emptied: {count} fragments left" for name, count in left)
+            if not what and left and loop.time() - empty_since[1] < LINGERS_S:
+                what = "; ".join(_emptied(name, count) for name, count in left)
             if not what:
                 line.end()
                 print("\n".join(_end(left)))
@@ -80,18 +80,25 @@ def _open_plan(seen: Outlook) -> Plan | None:
 
 
 def _left(seen: Outlook) -> list[tuple[str, int]]:
-    """What members without a share, that run, still hold."""
+    """What members without a share, that run, still hold; -1: not known yet."""
     placed = seen.map.newest.layout.nodes
     held = seen.survey.nodes if seen.survey is not None else {}
     drained = [node for node in seen.map.nodes if node.id not in placed and node.id in seen.leases]
     return [(node.name, held[node.id].needed) for node in drained if node.id in held and held[node.id].needed]
 
 
+def _emptied(name: str, count: int) -> str:
+    return f"{name} is emptied: " + (f"{figures.plural(count, 'fragment')} left" if count >= 0 else "it is looked at")
+
+
 def _end(left: tuple[tuple[str, int], ...]) -> list[str]:
     lines = ["Everything is where it belongs."]
     for name, count in left:
+        if count < 0:
+            lines.append(f"Whether {name} holds nothing that is needed is not known yet: objstore node list")
+            continue
         lines.append(
-            f"{name} still has {figures.plural(max(count, 0), 'fragment')} of writes that never ended; "
+            f"{name} still has {figures.plural(count, 'fragment')} of writes that never ended; "
             "they are given up within half an hour"
         )
     return lines

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Collection
+from statistics import median
 from typing import Literal
 
 import msgspec
@@ -19,6 +20,7 @@ from objstore.rpc.client import TcpTransport
 from objstore.wire.messages import Ping
 
 PING_TIMEOUT_S = 1.0
+WEIGHT_SLACK = 0.05  # by which the weight of a node for its capacity may differ from that of the others unsaid
 
 NodeState = Literal["up", "late", "down", "out", "draining", "drained", "gone", "spare"]
 """up: has a share and answers. late: has a lease, but does not answer in time. down: no lease. out: given up, its share
@@ -31,7 +33,8 @@ class NodeRow(msgspec.Struct, frozen=True):
     id: str
     state: NodeState
     zone: str
-    capacity_bytes: int
+    capacity_bytes: int  # as the node says, if it runs
+    weight_bytes: int | None  # by what capacity its share was computed; None: it has none
     used_bytes: int | None  # None: it does not answer
     share: float  # of all data slots
     fragments: int | None  # None: not known
@@ -72,7 +75,8 @@ def list_nodes(seen: Outlook, alive: Collection[NodeId]) -> list[NodeRow]:
                 id=node.id,
                 state=state,
                 zone=node.zone,
-                capacity_bytes=node.capacity_bytes,
+                capacity_bytes=lease.capacity_bytes if lease is not None else node.capacity_bytes,
+                weight_bytes=node.capacity_bytes if slots[node.id] else None,
                 used_bytes=lease.used_bytes if lease is not None else None,
                 share=slots[node.id] / total,
                 fragments=held.fragments if held is not None and node.id in alive else None,
@@ -118,7 +122,9 @@ def describe_nodes(rows: list[NodeRow]) -> list[str]:
             )
         )
     lines = table(cells, left=3)
-    hints = [_hint(row) for row in rows]
+    ratios = [row.weight_bytes / row.capacity_bytes for row in rows if row.weight_bytes and row.capacity_bytes]
+    usual = median(ratios) if ratios else 1.0  # weights are relative: all disks may have grown alike
+    hints = [_hint(row) or _resized(row, usual) for row in rows]
     return lines + [hint for hint in hints if hint]
 
 
@@ -134,3 +140,14 @@ def _hint(row: NodeRow) -> str:
             return f"{row.name} was given up; gone for good? objstore node replace {row.name} NEW, or node remove"
         case _:
             return ""
+
+
+def _resized(row: NodeRow, usual: float) -> str:
+    """Of a node whose disk is another one, or was given another part of it, since its share was computed."""
+    fair = round(row.capacity_bytes * usual)
+    if row.weight_bytes is None or abs(row.weight_bytes - fair) <= WEIGHT_SLACK * fair:
+        return ""
+    return (
+        f"{row.name} has the share of a node with {figures.size(row.weight_bytes / usual)}, and not with "
+        f"{figures.size(row.capacity_bytes)}: objstore node resize {row.name} {fair}"
+    )

@@ -27,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     show = actions.add_parser("show", help="what is staged, what it would move, and what is at risk")
     show.add_argument("--json", action="store_true", help="the same as JSON")
     apply = actions.add_parser("apply", help="carry it out, if it is still what `plan show` showed")
-    apply.add_argument("--if-rev", type=int, required=True, metavar="N", help="the revision that `plan show` printed")
+    apply.add_argument("--if-rev", type=int, metavar="N", help="the revision that `plan show` printed (needed)")
     apply.add_argument("--force-data-loss", action="store_true", help="although it is refused as unsafe")
     apply.add_argument("--wait", action="store_true", help="return when everything has moved")
     wait = actions.add_parser("wait", help="follow what is under way until everything has moved")
@@ -91,6 +91,11 @@ async def _apply(access: Access, arguments: argparse.Namespace) -> int:
     plan = seen.plan
     if plan is None or plan.id == seen.map.plan:
         raise InvalidRequest("there is no plan; stage changes with: objstore node add|drain|replace|remove|resize")
+    if arguments.if_rev is None:
+        raise InvalidRequest(
+            "say which revision of the plan you have seen, so that nothing else is carried out: "
+            "objstore plan show prints it, with the command to apply it"
+        )
     if seen.revision != arguments.if_rev:
         raise Conflict(
             f"the plan or the cluster has changed: it is at revision {seen.revision}, not {arguments.if_rev}; "

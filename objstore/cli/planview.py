@@ -40,14 +40,15 @@ class PlanReport(msgspec.Struct, frozen=True):
 
 
 def rate_of(survey: Survey | None, configured: object) -> Rate | None:
-    """How fast data moves: as measured now, else as in the last repair, else as configured."""
+    """How fast data moves: as measured now, else as in the largest repair of late, else as configured."""
     if survey is not None and survey.repair.bytes_per_s > 0:
         return Rate(survey.repair.bytes_per_s, "as measured now")
     receipts = [*survey.receipts, survey.receipt] if survey is not None else []
-    for receipt in reversed([one for one in receipts if one is not None]):
-        seconds = (receipt.finished_ms - receipt.started_ms) / 1000
-        if receipt.bytes >= MEASURED_MIN_BYTES and seconds > 0:
-            return Rate(receipt.bytes / seconds, f"as measured in the last {receipt.kind}")
+    # Each waits for something at times, until a node is given up or all is whole: in the largest that weighs least.
+    largest = max((one for one in receipts if one is not None), key=lambda one: one.bytes, default=None)
+    if largest is not None and largest.bytes >= MEASURED_MIN_BYTES and largest.finished_ms > largest.started_ms:
+        seconds = (largest.finished_ms - largest.started_ms) / 1000
+        return Rate(largest.bytes / seconds, f"as measured in a recent {largest.kind}")
     if isinstance(configured, int) and configured > 0:
         return Rate(float(configured), "as configured")
     return None
@@ -144,7 +145,7 @@ def _movement(shown: Preview, rate: Rate | None) -> list[str]:
 def node_table(shown: Preview) -> list[str]:
     rows = [("node", "zone", "capacity", "share now", "after", "in", "out", "used after")]
     for node in shown.nodes:
-        used = f"{node.fill_after:.0%}" if node.used_bytes is not None else "-"
+        used = f"{max(0.0, node.fill_after):.0%}" if node.used_bytes is not None else "-"
         rows.append(
             (
                 node.name,
@@ -205,4 +206,4 @@ def verdict(shown: PlanReport, refused: list[Refusal]) -> list[str]:
     if not refused:
         return [f"Next: objstore plan apply --if-rev {shown.revision}     else: objstore plan discard"]
     lines = ["It cannot be applied now:", *(f"  {one.text}" for one in refused)]
-    return [*lines, "Next: wait and look again with objstore plan show     else: objstore plan discard"]
+    return [*lines, "Next: mend that, or wait, and look again with objstore plan show     else: objstore plan discard"]

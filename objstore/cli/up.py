@@ -20,6 +20,7 @@ from types import FrameType
 from objstore.cli.env import export_lines
 from objstore.cli.main import EXIT_ERROR
 from objstore.cli.progress import StartProgress
+from objstore.config.kinds import parse_size
 from objstore.local import commands, members
 from objstore.local.folder import Folder, MemberState, remember
 from objstore.local.launch import Cluster, Options, launch, settle_shape
@@ -44,6 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         ("--nodes", int, None, "N", "storage nodes of a new cluster (default: 8)"),
         ("--ec", str, None, "K+M", "erasure code of a new cluster: data + parity shards (default: 4+2)"),
         ("--zones", int, None, "N", "zones that the nodes of a new cluster are spread over (default: one each)"),
+        ("--capacity", _size, None, "SIZE", "of each node of a new cluster (default: its part of the disk)"),
         ("--port", int, None, "P", "S3 port; the next free one if it is busy (default: as last time, else 9000)"),
         ("--gateways", _positive, None, "N", "S3 gateways (default: as last time, else 1)"),
         ("--repairers", _positive, None, "N", "one works, the others stand by (default: as last time, else 2)"),
@@ -59,6 +61,13 @@ def _positive(text: str) -> int:
     if not (text.isdigit() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
+
+
+def _size(text: str) -> int:
+    try:
+        return parse_size(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: give bytes, or a size like 500MiB or 2GiB") from None
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -101,6 +110,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         gateways=arguments.gateways,
         repairers=arguments.repairers,
         port=arguments.port,
+        capacity=arguments.capacity,
         down_after_s=arguments.down_after,
         out_after_s=arguments.out_after,
     )
@@ -139,7 +149,7 @@ def _welcome(cluster: Cluster) -> None:
     print("\n".join(f"  {line}" for line in export_lines(state)))
     print('  # or: eval "$(objstore env)"')
     print("\nThen try:")
-    print("  aws s3 mb s3://photos && aws s3 cp README.md s3://photos/")
+    print("  aws s3 mb s3://photos && aws s3 cp /etc/hosts s3://photos/")
     print("  objstore watch             # leave it open ...")
     print("  objstore chaos kill n3     # ... and look at it")
     end = "objstore down" if _DETACHED in os.environ else "Ctrl-C"

@@ -27,6 +27,9 @@ from objstore.model.errors import ConfigError, Conflict, InvalidRequest
 HOST = "127.0.0.1"
 REGION = "us-east-1"
 NODES_MAX = 64  # processes of one machine, not of a cluster
+CAPACITY_MIN = 64 << 20  # of a node; the volumes of an empty one need some
+RESERVE_MAX = 256 << 20
+RESERVE_PART = 16  # of small nodes it is a part
 _PORTS_TRIED = 100
 
 
@@ -40,6 +43,7 @@ class Options:
     gateways: int | None = None
     repairers: int | None = None
     port: int | None = None  # of the first gateway; 0 = any
+    capacity: int | None = None  # bytes of each node; goes into the configuration of a new cluster
     heartbeat_s: float = 0.5
     down_after_s: float = 2.0
     out_after_s: float = 15.0
@@ -81,7 +85,7 @@ def launch(folder: Folder, options: Options, *, kind: str, report: Report, start
         )
     try:
         shape = settle_shape(folder, options)
-        config = _settle_config(folder, shape, kind)
+        config = _settle_config(folder, shape, kind, options.capacity)
         notes = [f"killed a stray process of an earlier run: {name}" for name in end_leftovers(folder)]
     except InvalidRequest:
         os.close(lock)
@@ -170,6 +174,7 @@ def settle_shape(folder: Folder, options: Options) -> Shape:
     """That of the folder, if the flags do not contradict it; else a new one, checked. `launch` keeps it."""
     flags = {"port": options.port, "gateways": options.gateways, "repairers": options.repairers}
     changes = {name: value for name, value in flags.items() if value is not None}
+    _check_capacity(folder, options.capacity)
     kept = folder.read_shape()
     if kept is not None:
         asked = {"--nodes": options.nodes, "--ec": options.code, "--zones": options.zones}
@@ -192,6 +197,18 @@ def settle_shape(folder: Folder, options: Options) -> Shape:
     if not 1 <= zones <= nodes:
         raise InvalidRequest(f"--zones {zones}: need 1 to {nodes}, as there are {nodes} nodes")
     return msgspec.structs.replace(Shape(nodes, str(code), zones), **changes)
+
+
+def _check_capacity(folder: Folder, capacity: int | None) -> None:
+    if capacity is None:
+        return
+    if folder.config.exists():
+        raise InvalidRequest(
+            f"--capacity is for a new cluster, and there is one in {folder.path}: leave it away to start that one; "
+            f"its nodes have what {folder.config} says under [node] capacity, which is yours to edit"
+        )
+    if capacity < CAPACITY_MIN:
+        raise InvalidRequest(f"--capacity {capacity}: a node needs {CAPACITY_MIN >> 20}MiB or more")
 
 
 def _shape_notes(shape: Shape) -> list[str]:
@@ -256,16 +273,18 @@ secret_key = "{secret_key}"
 """
 
 
-def _settle_config(folder: Folder, shape: Shape, kind: str) -> _Config:
+def _settle_config(folder: Folder, shape: Shape, kind: str, capacity: int | None) -> _Config:
     """The configuration of the cluster in the folder; a new cluster gets one with fresh random keys."""
     if not folder.config.exists():
+        if capacity is None:
+            capacity = shutil.disk_usage(folder.path).total // shape.nodes
         text = _TEMPLATE.format(
             name={"up": "local"}.get(kind, kind),
             code=shape.code,
             secret=secrets.token_hex(32),
             nodes=shape.nodes,
-            capacity=shutil.disk_usage(folder.path).total // shape.nodes,
-            reserve=256 << 20,
+            capacity=capacity,
+            reserve=min(RESERVE_MAX, capacity // RESERVE_PART),
             region=REGION,
             access_key="OS" + "".join(secrets.choice(string.ascii_uppercase + "234567") for _ in range(18)),
             secret_key=secrets.token_urlsafe(30),

@@ -21,6 +21,22 @@ def test_a_receipt_says_what_was_done_how_fast_and_what_it_took() -> None:
     assert line.startswith("Rebalance finished") and line.endswith("1 object, 10 MiB moved in 10s (1 MiB/s), 1 retry")
 
 
+def test_no_rate_is_made_of_what_took_no_time() -> None:
+    line = text.receipt_line(Receipt(5_000, 5_000, 1, 2 * MIB, 0))
+    assert line.endswith("1 object, 2 MiB rebuilt in 0.0s, 0 retries")
+
+
+def test_a_pause_is_named_once() -> None:
+    assert text.repair_line(RepairProgress("paused", "paused by an operator; nothing waits")) == (
+        "paused by an operator; nothing waits"
+    )
+    paused = RepairProgress("paused", "paused by an operator; 3 objects wait", total=3)
+    assert text.repair_line(paused) == "paused 0% · 0 of 3 objects · paused by an operator; 3 objects wait"
+    status = build(Observation(0, survey=Survey(0, "r1", 1, "4+2", repair=paused)))
+    said = [reason.text for reason in status.reasons if reason.code == "REPAIR_PAUSED"]
+    assert said == ["repair is paused by an operator; 3 objects wait"]
+
+
 def test_a_rebalance_is_called_one_and_the_details_name_budget_and_brakes() -> None:
     moving = RepairProgress("running", done=5, total=10, kind="rebalance", bytes_per_s=MIB, eta_s=12.0, misplaced=5)
     assert text.repair_line(moving) == "moving 50% · 5 of 10 objects · 1 MiB/s · ETA 12s"

@@ -251,3 +251,17 @@ def test_a_coordinator_that_is_away_freezes_the_topology_and_status_says_since_w
     assert "Reads and writes go on; the topology is frozen since 12" in reason.text
     (reason,) = build(Observation(NOW, coordinator_error="refused")).reasons
     assert "the topology is frozen: membership" in reason.text, "no node could be asked"
+
+
+def test_what_goes_on_when_only_writes_fail_is_said() -> None:
+    full = changed(nodes=tuple(msgspec.structs.replace(one, level="full") for one in HEALTHY.nodes))
+    status = build(full)
+    assert status.verdict == "UNAVAILABLE" and status.summary.endswith("reads go on, writes fail")
+    deaf = build(msgspec.structs.replace(full, gateways=()))
+    assert deaf.summary.endswith("not serving"), "no gateway: nothing goes on"
+
+
+def test_how_full_a_node_is_stands_beside_what_it_uses() -> None:
+    lines = text.render(build(HEALTHY)).splitlines()
+    row = next(line for line in lines if line.split()[:1] == ["n1"])
+    assert "100 B" in row and row.split("100 B")[1].split()[0] == "10%"

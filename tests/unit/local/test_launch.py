@@ -10,7 +10,7 @@ import pytest
 
 from objstore.local import commands
 from objstore.local.folder import Folder, Shape, State, process_ticks
-from objstore.local.launch import HOST, Options, free_port, settle_shape
+from objstore.local.launch import CAPACITY_MIN, HOST, Options, free_port, settle_shape
 from objstore.model.errors import InvalidRequest
 
 
@@ -40,6 +40,16 @@ def test_flags_that_contradict_the_folder_are_refused(tmp_path: Path, options: O
     folder.write_shape(Shape(8, "4+2", 8))
     with pytest.raises(InvalidRequest, match="contradicts the cluster in"):
         settle_shape(folder, options)
+
+
+def test_a_capacity_is_for_a_new_cluster_only_and_leaves_room_for_a_volume(tmp_path: Path) -> None:
+    folder = made(tmp_path)
+    assert settle_shape(folder, Options(capacity=CAPACITY_MIN)) == Shape(8, "4+2", 8)
+    with pytest.raises(InvalidRequest, match="or more"):
+        settle_shape(folder, Options(capacity=CAPACITY_MIN - 1))
+    folder.config.write_text("[node]\ncapacity = 5\n")
+    with pytest.raises(InvalidRequest, match="yours to edit"):
+        settle_shape(folder, Options(capacity=CAPACITY_MIN))
 
 
 def test_flags_that_agree_with_the_folder_or_say_nothing_are_fine(tmp_path: Path) -> None:
