@@ -6,6 +6,7 @@ off in bounded steps, so that the loop never waits long. Invariants:
 - a node that does not answer holds nothing, at once; what it was last seen with is kept to tell "silent" from
   "gone", and counts again only when it answers;
 - a listing tells what a node lacks only of blobs that were known when it was read: of others it may hold any shard;
+- so a blob that a look has met is judged only when that look has read the listings, whoever wants it judged before;
 - only segments of blobs that a live register refers to are judged; all others are garbage, not damage;
 - the histogram has every object exactly once.
 """
@@ -85,6 +86,7 @@ class Inventory:
         self._sweep: Iterator[BlobRef] | None = None  # blobs whose segments are still to be marked
         self._marked_segments: dict[bytes, None] = {}
         self._marked_keys: dict[bytes, None] = {}
+        self._unlisted: dict[BlobId, None] | None = None  # while a look reads: blobs that it has met
 
     # --- what is told ---
 
@@ -99,6 +101,18 @@ class Inventory:
         self._homes.clear()
         self.generation += 1
         self._sweep = iter(list(self._blobs.values()))
+
+    def begin_look(self) -> None:
+        """Registers are read now, and after them the listings."""
+        self._unlisted = {} if self._unlisted is None else self._unlisted
+
+    def end_look(self) -> None:
+        """The listings are read, as far as nodes answered."""
+        met, self._unlisted = self._unlisted or {}, None
+        for blob in met:
+            if blob in self._blobs:
+                self._marked_segments.update(dict.fromkeys(segments_of(self._blobs[blob])))
+                self._marked_keys.update(dict.fromkeys(self._users[blob]))
 
     def set_fragments(self, node: NodeId, partition: int, listing: bytes) -> None:
         """All fragments of a data partition on a node, as it lists them: 21 bytes each, in order."""
@@ -224,6 +238,8 @@ class Inventory:
         return number
 
     def _add_user(self, blob: BlobId, ref: BlobRef, key: bytes) -> None:
+        if self._unlisted is not None and blob not in self._blobs:
+            self._unlisted[blob] = None
         users = self._users.get(blob, ())
         self._users[blob] = users if key in users else (*users, key)
         self._blobs[blob] = ref
@@ -270,6 +286,8 @@ class Inventory:
         return bool(self._marked_segments)
 
     def _judge_segment(self, segment: bytes) -> None:
+        if self._unlisted and segment[:16] in self._unlisted:
+            return
         ref = self._blobs.get(BlobId(segment[:16]))
         flaw = self._find_flaw(segment, ref) if ref is not None and self._topology is not None else None
         old = self.flaws.pop(segment, None)
@@ -318,6 +336,8 @@ class Inventory:
 
     def _judge_key(self, key: bytes) -> None:
         record, partition = self.record(key), self._partition_of_key.get(key)
+        if self._unlisted and any(ref.id in self._unlisted for ref in (record.blobs if record else ())):
+            return
         level, harm = self.code.shards, Harm.NONE
         for ref in record.blobs if record else ():
             for segment in segments_of(ref):

@@ -99,11 +99,13 @@ class Surveyor:
     async def look(self, topology: Topology) -> None:
         self.stats = await self._ask_all(topology)
         self.inventory.set_cluster(topology, self.stats)
+        self.inventory.begin_look()
         needed = await self._read_registers(topology)
         late = await self._ask_all(topology)
         self.stats = {node: late[node] for node in self.stats if node in late}
         self.inventory.set_cluster(topology, self.stats)
         await self._read_fragments(topology, needed)
+        self.inventory.end_look()
         await self._judge()
         self.complete = True
 
@@ -194,14 +196,15 @@ class Surveyor:
         digests: Mapping[tuple[NodeId, int], tuple[int, int]],
         needed: dict[int, None],
     ) -> bool:
-        """False if an owner did not answer just now: then the partition is read again next time."""
+        """False if an owner did not answer just now, or no majority did: then the partition is read again next time, as
+        who begins to answer may know of objects that nobody else does."""
         look = self._meta[partition]
         answering = [node for node in owners if (node, partition) in digests]
         seen = [digests[node, partition] for node in answering]
         if not answering:
             self.disputes.pop(partition, None)
             self.inventory.set_replicas(partition, 0, {})
-            return not owners
+            return False
         agreed = seen[0] if all(one == seen[0] for one in seen) else None
         if agreed is None or agreed != look.digest:
             sources = answering[:1] if agreed is not None else answering
@@ -209,7 +212,7 @@ class Surveyor:
             ballots = {node: await self._ballots(node, partition, tag) for node in sources}
             look.digest = None  # whatever happens meanwhile, what is loaded no longer belongs to it
             lagging = self._load_lags(partition, ballots)
-            if len(answering) > len(topology.meta_view(partition).sets[0]) // 2:
+            if self._is_majority(topology, partition, answering):
                 self._forget(partition, ballots)
             await self._load(topology, partition, ballots, needed)
         else:
@@ -219,7 +222,11 @@ class Surveyor:
             look.suspects = {}
         look.digest = agreed
         self.inventory.set_replicas(partition, len(answering), lagging)
-        return len(answering) == len(owners)
+        return len(answering) == len(owners) and self._is_majority(topology, partition, answering)
+
+    @staticmethod
+    def _is_majority(topology: Topology, partition: int, answering: list[NodeId]) -> bool:
+        return len(answering) > len(topology.meta_view(partition).sets[0]) // 2
 
     async def _ballots(self, node: NodeId, partition: int, tag: int) -> dict[bytes, bytes]:
         """What a node accepted; StaleEpoch if it knows a newer layout, under which it may have dropped everything."""
@@ -317,15 +324,15 @@ class Surveyor:
 
         async def one(what: tuple[NodeId, int]) -> None:
             node, partition = what
-            noted = self.inventory.noted(node, partition)
-            try:
-                listing = await self._list(node, partition)
-            except ObjstoreError as error:
-                log.debug("survey: fragments of partition %d on %s: %s", partition, node, error)
-                self.listed = False
-                return
-            if self.inventory.noted(node, partition) != noted:
-                return
+            noted = -1
+            while noted != self.inventory.noted(node, partition):  # else it is older than what repair has noted since
+                noted = self.inventory.noted(node, partition)
+                try:
+                    listing = await self._list(node, partition)
+                except ObjstoreError as error:
+                    log.debug("survey: fragments of partition %d on %s: %s", partition, node, error)
+                    self.listed = False
+                    return
             self.inventory.set_fragments(node, partition, listing)
             look = self._data[what]
             look.signature, look.at = look.seen, now

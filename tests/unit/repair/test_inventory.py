@@ -36,6 +36,7 @@ steps = st.one_of(
     st.tuples(st.just("live"), st.sets(st.sampled_from(NODES)), st.sampled_from(MAPS)),
     st.tuples(st.just("replicas"), st.integers(0, 3), st.sets(st.sampled_from(KEYS))),
     st.tuples(st.just("judge"), st.integers(1, 4)),
+    st.tuples(st.just("look"), st.booleans()),
 )
 
 
@@ -68,6 +69,9 @@ def test_counts_equal_a_count_from_scratch(script: list[tuple]) -> None:  # type
                 inventory.set_replicas(0, replicas, dict.fromkeys(lagging, 1))
             case ("judge", steps_done):
                 inventory.judge(steps_done)
+            case ("look", begins):
+                (inventory.begin_look if begins else inventory.end_look)()
+    inventory.end_look()
     while not inventory.is_judged:
         inventory.judge(1000)
 
@@ -198,3 +202,16 @@ def test_only_nodes_that_can_make_a_segment_readable_are_its_rescuers() -> None:
     assert inventory.rescuers(segment) == {silent}
     inventory.set_fragments(last, partition, b"")
     assert inventory.rescuers(segment) == frozenset(), "one shard of two that are needed"
+
+
+def test_an_object_that_a_look_has_just_met_is_not_judged_before_its_listings_are_read() -> None:
+    inventory, blob, key = Inventory(CODE), BLOBS[0], KEYS[0]
+    inventory.set_cluster(MAPS[0], NODES)
+    inventory.set_replicas(0, 3, {})
+    inventory.begin_look()
+    inventory.set_record(0, key, Record(b"b", True, (blob,)))
+    inventory.judge(1000)  # repair has stored something meanwhile, and wants it judged
+    assert inventory.is_judged and not inventory.flaws and inventory.tally.verdict(key) is None
+    inventory.end_look()
+    inventory.judge(1000)
+    assert inventory.flaws and inventory.tally.verdict(key) is not None, "no listing told of it: now it is damaged"

@@ -6,6 +6,8 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 
+import pytest
+
 from objstore.cluster.directory import Directory
 from objstore.engine.peers import Peers
 from objstore.model.errors import Unreachable
@@ -80,6 +82,30 @@ def test_a_quiet_look_asks_for_counters_only_and_a_change_re_reads_only_its_part
             assert looker.calls.count["RegPull"] + looker.calls.count["RegRead"] + looker.calls.count["RegScan"] <= 3
 
     run(main, 21)
+
+
+@pytest.mark.parametrize("answering", [0, 2])
+def test_what_a_first_look_could_not_ask_is_read_by_the_next_and_not_taken_for_nothing(answering: int) -> None:
+    async def main() -> None:
+        async with MappedCluster(25) as sim:
+            await sim.engines[0].create_bucket("b")
+            for i in range(20):
+                await put(sim, f"k{i}", 50_000)
+            looker = Looker(sim)
+            await looker.directory.wait_ready(10)
+            heard = sorted(looker.directory.nodes)[:answering]
+
+            def deaf(node: NodeId, request: Request) -> None:
+                if node not in heard:
+                    raise Unreachable("it is not connected yet")
+
+            looker.calls.instead = deaf
+            await looker.look()
+            looker.calls.instead = lambda node, request: None
+            await looker.look()
+            assert looker.inventory.tally.histogram == [0, 0, 0, 0, 0, 0, 20]
+
+    run(main, 25)
 
 
 def test_under_load_no_object_ever_looks_damaged() -> None:
