@@ -193,13 +193,24 @@ class _Adapting:
             shuffle(offered, self._draw)  # rows that follow each other would tie one newcomer to the next
         takers = sorted((n for n in self._nodes if self._lacks(n) > 0), key=lambda n: (-self._lacks(n), n))
         for taker in takers:
-            turns = deque((giver, self._gifts(offered, giver, taker)) for giver, offered in offers.items())
+            zone = self._shares.zone_of[taker]
+            closed = self._is_closed(zone)  # stays so during the turns: nobody of the zone leaves a row for another
+            turns = deque(
+                (giver, self._gifts(offered, giver, taker))
+                for giver, offered in offers.items()
+                if self._lacks(giver) < 0 and (not closed or self._shares.zone_of[giver] == zone)
+            )
             while turns and self._lacks(taker) > 0:
                 giver, gifts = turns.popleft()
                 p = next(gifts, None) if self._lacks(giver) < 0 else None
                 if p is not None:
                     self._replace(p, giver, taker)
                     turns.append((giver, gifts))
+
+    def _is_closed(self, zone: int) -> bool:
+        """Has every row as many nodes of the zone as it may? Then only its own nodes can give to it."""
+        limit = self._shares.zone_limits[zone]
+        return self._limited[zone] and all(counts[zone] >= limit for counts in self._zone_counts)
 
     def _gifts(self, offered: Sequence[int], giver: int, taker: int) -> Iterator[int]:
         """Rows in which the taker may replace the giver. Within a limited zone, first those that are full of it:

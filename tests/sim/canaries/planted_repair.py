@@ -10,6 +10,8 @@ GARBAGE = "objstore.repair.garbage"
 TOMBSTONES = "objstore.repair.tombstones"
 FORGETTING = "objstore.register.forgetting"
 COMMIT = "objstore.node.commit"
+PLANNING = "objstore.repair.planning"
+SAFETY = "objstore.placement.safety"
 
 CANARIES = (
     Canary(
@@ -87,6 +89,30 @@ CANARIES = (
         (Edit("            self._journal.append(appended)\n", ""),),
         "pytest tests/unit/node/test_journal.py",
         "INV-12: a register is acknowledged that is in the index and not in the journal",
+        limit=1,
+    ),
+    Canary(
+        "plan by an old look",
+        PLANNING,
+        (Edit("survey = survey_since(self._found[1])", "survey = survey_since(0.0)"),),
+        "pytest tests/unit/repair/test_planning.py",
+        "INV-17: a member leaves because of a look at the data that began before its removal was asked for",
+        limit=1,
+    ),
+    Canary(
+        "plan carried out twice",
+        PLANNING,
+        (Edit("        if plan.id == now.plan:\n", "        if False:\n"),),
+        "pytest tests/unit/repair/test_planning.py",
+        "INV-17: a leader that finds a plan whose map was published already acts on it again",
+        limit=1,
+    ),
+    Canary(
+        "removed while it holds shards",
+        SAFETY,
+        (Edit("        if held.needed:\n", "        if held.needed > 1:\n"),),
+        "pytest tests/unit/placement/test_plan.py",
+        "INV-17: a member leaves the map although one fragment that it holds is needed",
         limit=1,
     ),
 )

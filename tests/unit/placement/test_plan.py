@@ -207,6 +207,7 @@ def test_a_member_leaves_only_when_it_holds_nothing_that_is_needed() -> None:
     remove: list[Change] = [Remove(*of(3))]
     assert "not known yet" in judged(empty, remove, Evidence(leases(empty), survey()))[0]
     assert "5 fragments" in judged(empty, remove, Evidence(leases(empty), survey(n3=5)))[0]
+    assert "1 fragment that" in judged(empty, remove, Evidence(leases(empty), survey(n3=1)))[0]
     assert "not known yet" in judged(empty, remove, Evidence(leases(empty), survey(n3=0, epoch=2)))[0]
     assert judged(empty, remove, Evidence(leases(empty), survey(n3=0))) == []
 

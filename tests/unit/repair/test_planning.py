@@ -77,6 +77,7 @@ class World:
         self.plans = 0
         self.acceptors = Acceptors(tuple(NodeId(letter) for letter in "ABCDEF"))
         self.survey: Survey | None = self.a_survey(cluster_map)
+        self.survey_began = float("inf")  # monotonic
         self._put(MAP_KEY, encode_map(cluster_map))
         for node in (*cluster_map.nodes, *map(a_node, more)):
             lease = NodeLease(node.id, node.name, node.zone, "h:1", 1000, 10, 990, 1, "1")
@@ -112,6 +113,9 @@ class World:
         await self.staged(*changes)
         await apply(self.coordinator, await look(self.coordinator), forced=forced)  # type: ignore[arg-type]
 
+    def _survey_since(self, moment: float) -> Survey | None:
+        return self.survey if self.survey_began > moment else None
+
     async def lead(self, dies_at: int = 1 << 30) -> None:
         """A new leader, until there is nothing left to do, or it dies."""
         self.coordinator.dies_at = dies_at
@@ -127,7 +131,7 @@ class World:
                 now = self.now
                 action = decide(now.map, {}, (), await planning.read(now.map))
                 if isinstance(action, CarryOut):
-                    await planning.carry_out(now, action.plan, leases, lambda moment: self.survey)
+                    await planning.carry_out(now, action.plan, leases, self._survey_since)
                 elif isinstance(action, Continue):
                     await transition.advance(now)
                 await asyncio.sleep(0)
@@ -234,6 +238,27 @@ def test_a_member_stays_until_it_is_known_to_be_empty() -> None:
         assert a_node("A") not in world.now.map.nodes and world.now.map.leaving == ()
 
     run(main, 6)
+
+
+def test_a_look_that_began_before_the_plan_was_found_proves_nothing() -> None:
+    """INV-17: a write may have come between that look and the request."""
+
+    async def main() -> None:
+        world = World(a_map())
+        await world.applied(Drain(NodeId("A"), "A"))
+        await world.lead()
+        await world.applied(Remove(NodeId("A"), "A"))
+        world.survey = World.a_survey(world.now.map, A=0)
+        await asyncio.sleep(10)  # virtual
+        found = StillClock().monotonic()
+        world.survey_began = found - 1
+        await world.lead()
+        assert a_node("A") in world.now.map.nodes
+        world.survey_began = found + 1
+        await world.lead()
+        assert a_node("A") not in world.now.map.nodes
+
+    run(main, 7)
 
 
 def test_what_does_not_fit_is_not_staged() -> None:
