@@ -100,7 +100,7 @@ CATALOGUE = {metric.name: metric for metric in _CATALOGUE}
 
 class Alert(NamedTuple):
     name: str
-    expr: str
+    expr: str  # for one cluster; whoever prints it says which
     hold: str  # how long it must be so: Prometheus' `for`
     severity: Literal["page", "ticket"]
     code: str  # the section of HEALTH.md that says what to do
@@ -153,6 +153,22 @@ ALERTS = (
         "no gateway or repairer exports metrics",
     ),
     Alert(
+        "ObjstoreProcessDown",
+        'up{job=~"objstore-.*"} == 0',
+        "5m",
+        "ticket",
+        "GATEWAY_DOWN",
+        "{{ $labels.instance }} does not show its metrics",
+    ),
+    Alert(
+        "ObjstoreDegraded",
+        "max(objstore_health_status) >= 1",
+        "1h",
+        "ticket",
+        "REDUNDANCY_LOW",
+        "for an hour not all has been well: objstore health",
+    ),
+    Alert(
         "ObjstoreNodeDown",
         "max by (node) (objstore_node_up) == 0",
         "5m",
@@ -179,7 +195,7 @@ ALERTS = (
     ),
     Alert(
         "ObjstoreRepairBlocked",
-        _check("REPAIR_BLOCKED", "REPAIR_FAILED", "REPAIR_STALLED"),
+        _check("REPAIR_BLOCKED", "REPAIR_FAILED", "REPAIR_STALLED", "REPAIRER_DOWN"),
         "10m",
         "ticket",
         "REPAIR_BLOCKED",

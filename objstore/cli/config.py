@@ -19,6 +19,7 @@ from objstore.cli.connect import add_cluster_flags, connected
 from objstore.cli.env import which_cluster
 from objstore.cluster.port import GATEWAYS, NODES
 from objstore.config import Config, load
+from objstore.config.kinds import parse_size, show_size
 from objstore.deploy import compose, containers, grafana, haproxy, kubernetes, prometheus, systemd
 from objstore.deploy.site import Gateway, Site
 from objstore.model.cluster import decode_gateway_lease, decode_node_lease
@@ -35,6 +36,8 @@ TARGETS = {
     "grafana": "a dashboard to import",
 }
 
+REPEAT_MAX = 128 << 20  # half of the longest buffer that HAProxy takes
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
@@ -48,11 +51,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--gateway", action="append", default=[], metavar="HOST:PORT", help="where one is; repeat it")
     output.add_argument("--node", action="append", default=[], metavar="HOST:PORT", help="for prometheus: of a node")
     output.add_argument("--bind", default=":80", metavar="[HOST]:PORT", help="where HAProxy listens (default :80)")
+    output.add_argument(
+        "--repeat",
+        type=_size,
+        default=haproxy.BODY_BYTES_MAX,
+        metavar="SIZE",
+        help="of haproxy: a PUT up to so long is sent to another gateway when its own breaks (default 256KiB); "
+        "each request in flight may cost it twice as much memory",
+    )
     output.add_argument("--role", choices=("coordinator", "node", "repairer", "gateway"), help="of the systemd unit")
     output.add_argument("--image", metavar="NAME", help="of the containers")
     output.add_argument("--zones", default="", metavar="A,B,C", help="of compose and kubernetes: to spread nodes over")
     for command in (show, check, output):
         add_cluster_flags(command)
+
+
+def _size(text: str) -> int:
+    try:
+        if (found := parse_size(text)) <= REPEAT_MAX:
+            return found
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not a size up to {show_size(REPEAT_MAX)}, such as 1MiB")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -94,6 +114,10 @@ def _site(arguments: argparse.Namespace, config: Config, path: Path | None) -> S
         site = replace(site, image=arguments.image)
     if path is not None:
         site = replace(site, config_path=str(path.absolute()), credentials=_files_beside(path))
+    coordinator = site.config.coordinator
+    named = {name: getattr(coordinator, name) for name in ("tls_ca", "tls_cert", "tls_key")}
+    whole = {name: file.absolute() for name, file in named.items() if file is not None}
+    site = replace(site, config=replace(config, coordinator=replace(coordinator, **whole)))
     program = Path(sys.executable).parent / "objstore"
     if program.exists():
         site = replace(site, program=str(program))
@@ -155,7 +179,9 @@ def _print_systemd(site: Site, arguments: argparse.Namespace) -> str:
 
 
 _PRINTERS: dict[str, Callable[[Site, argparse.Namespace], str]] = {
-    "haproxy": lambda site, arguments: haproxy.render(_with_addresses(site, arguments), arguments.bind),
+    "haproxy": lambda site, arguments: haproxy.render(
+        _with_addresses(site, arguments), arguments.bind, body_max=arguments.repeat
+    ),
     "systemd": _print_systemd,
     "compose": lambda site, _: compose.render(site),
     "image": lambda site, _: containers.DOCKERFILE,

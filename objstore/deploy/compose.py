@@ -12,7 +12,8 @@ from typing import Any
 from objstore.deploy import containers, haproxy, yaml
 from objstore.deploy.site import Gateway, Site, header, port_of
 
-SECRET, KEYS = containers.SECRETS
+SECRET, KEYS = containers.SECRET, containers.KEYS
+FILES = "/run/secrets"  # where Compose puts them
 GATEWAYS = ("g1", "g2")
 REPAIRERS = ("r1", "r2")
 COORDINATOR = "c1"
@@ -24,10 +25,13 @@ _NOTES = (
     "The secrets, in a file .env beside this one, mode 0600:",
     f"  {SECRET}=... (openssl rand -hex 32)    {KEYS}=NAME:... (openssl rand -hex 20)",
 )
+_FILE_NOTE = f"The files below `secrets` keep owner and mode: user {containers.USER} must be able to read them."
 
 
 def render(site: Site) -> str:
     notes = tuple(note.format(image=site.image) for note in _NOTES)
+    notes += tuple(f"  {name}=... ({how})" for name, how in containers.secrets(site, "node").items() if name != SECRET)
+    notes += (_FILE_NOTE,) if containers.files(site) else ()
     return header(site, "Compose file", notes) + yaml.dump(_file(site))
 
 
@@ -35,6 +39,7 @@ def _file(site: Site) -> dict[str, Any]:
     nodes = [f"n{number}" for number in range(1, site.nodes + 1)]
     keep = [*([COORDINATOR] if containers.uses_coordinator(site) else []), *nodes]
     services: dict[str, Any] = {}
+    files = containers.files(site)
     if containers.uses_coordinator(site):
         services[COORDINATOR] = _service(site, "coordinator", COORDINATOR, stop_s=_NODE_STOP_S)
     for number, name in enumerate(nodes):
@@ -58,20 +63,21 @@ def _file(site: Site) -> dict[str, Any]:
         "services": services,
         "volumes": {name: {} for name in keep},
         "configs": {"haproxy": {"content": _balancer_config(site)}},
+        **({"secrets": {name: {"file": path} for name, path in files.items()}} if files else {}),
     }
 
 
 def _service(site: Site, role: str, name: str, *, stop_s: int) -> dict[str, Any]:
     advertise = f"{name}:{port_of(site.config.node.listen)}" if role == "node" else ""
-    environment = {**containers.environment(site, COORDINATOR), SECRET: f"${{{SECRET}:?openssl rand -hex 32}}"}
+    secrets = {name: f"${{{name}:?{how}}}" for name, how in containers.secrets(site, role).items()}
+    environment = {**containers.environment(site, COORDINATOR, FILES), **secrets}
     if role == "repairer":  # which makes the first map
         environment["OBJSTORE_CLUSTER__INITIAL_NODES"] = str(site.nodes)
-    if role == "gateway":
-        environment[KEYS] = f"${{{KEYS}:?NAME:SECRET}}"
     return {
         "image": site.image,
         "command": containers.arguments(site, role, name=name, advertise=advertise),
         "environment": environment,
+        **({"secrets": list(files)} if (files := containers.files(site)) else {}),
         **({"volumes": [f"{name}:{containers.DATA}"]} if role in ("coordinator", "node") else {}),
         **({"depends_on": [COORDINATOR]} if role != "coordinator" and containers.uses_coordinator(site) else {}),
         "read_only": True,
@@ -97,4 +103,6 @@ def _balancer(site: Site) -> dict[str, Any]:
 def _balancer_config(site: Site) -> str:
     port = port_of(site.config.gateway.listen)
     inside = replace(site, gateways=tuple(Gateway(name, f"{name}:{port}") for name in GATEWAYS))
-    return haproxy.render(inside, f":{port}").replace("$", "$$")  # a single one would be a variable to Compose
+    return haproxy.render(inside, f":{port}", moving=True).replace(
+        "$", "$$"
+    )  # a single one would be a variable to Compose

@@ -6,7 +6,8 @@ from objstore.config.kinds import FILE, FOLDER, OPTIONAL_ADDRESS
 from objstore.config.sections import SECTION_TYPES, env_name, kinds_of
 from objstore.deploy.site import Site, port_of
 
-SECRETS = ("OBJSTORE_CLUSTER__SECRET", "OBJSTORE_GATEWAY__KEYS")  # never printed; each deployment makes its own
+SECRET, KEYS = "OBJSTORE_CLUSTER__SECRET", "OBJSTORE_GATEWAY__KEYS"  # never printed; each deployment makes its own
+PASSWORD, TOKEN = "OBJSTORE_COORDINATOR__PASSWORD", "OBJSTORE_METRICS__TOKEN"
 DATA = "/data"
 ENTRY = "objstore"
 USER = 65532
@@ -22,16 +23,35 @@ ENTRYPOINT ["{ENTRY}"]
 _OF_ONE_PROCESS = ("node.name", "node.zone", "coordinator.address", "coordinator.cluster_id")
 
 
-def environment(site: Site, coordinator: str) -> dict[str, str]:
+def environment(site: Site, coordinator: str, folder: str) -> dict[str, str]:
     """What the configuration says other than the defaults, but for secrets and what each process has for itself.
 
     `coordinator`: the host of ours, if there is one. It is no argument of the process, so that commands that are run
-    in a container find it too."""
-    found = _settings(site)
+    in a container find it too. `folder`: where `files` are in a container."""
+    found = _settings(site) | {env_name(f"coordinator.{name}"): f"{folder}/{name}" for name in files(site)}
     if uses_coordinator(site):
         found["OBJSTORE_COORDINATOR__ADDRESS"] = f"{coordinator}:{port_of(site.config.coordinator.listen)}"
     if site.config.metrics.listen:  # each container has all ports for itself
         found["OBJSTORE_METRICS__LISTEN"] = f"0.0.0.0:{port_of(site.config.metrics.listen)}"
+    return found
+
+
+def files(site: Site) -> dict[str, str]:
+    """Certificates and keys that every process needs: name -> where the configuration has it."""
+    section = site.config.coordinator
+    found = {"tls_ca": section.tls_ca, "tls_cert": section.tls_cert, "tls_key": section.tls_key}
+    return {name: str(path) for name, path in found.items() if path is not None}
+
+
+def secrets(site: Site, role: str) -> dict[str, str]:
+    """Variables that such a process gets besides: name -> how a value is made, or what it is."""
+    found = {SECRET: "openssl rand -hex 32"}
+    if role == "gateway":
+        found[KEYS] = "NAME:SECRET"
+    if site.config.coordinator.password:
+        found[PASSWORD] = f"of user {site.config.coordinator.user} in etcd"
+    if site.config.metrics.token:
+        found[TOKEN] = "openssl rand -hex 20"
     return found
 
 

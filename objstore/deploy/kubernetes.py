@@ -15,19 +15,36 @@ from objstore.deploy.site import Site, header, port_of
 ZONE_LABEL = "topology.kubernetes.io/zone"
 HOST_LABEL = "kubernetes.io/hostname"
 SECRET = "objstore"
+SECRET_KEYS = {  # of the Secret, by the variable that they become
+    containers.SECRET: "cluster",
+    containers.KEYS: "keys",
+    containers.PASSWORD: "password",
+    containers.TOKEN: "token",
+}
+FILES_SECRET, FILES = "objstore-files", "/run/objstore"
+_READABLE_BY_GROUP = 0o440
 _PART, _INSTANCE, _NAME = ("app.kubernetes.io/component", "app.kubernetes.io/instance", "app.kubernetes.io/name")
+_START_S = 24 * 3600  # a node reads its whole index before it listens
 _NODE_STOP_S = 330  # of which preStop may take 300
 _WAIT_OK = "for i in $(seq 60); do objstore health --maintenance {name} && exit 0; sleep 5; done; exit 0"
 _NOTES = (
     "The secrets, once:",
-    "  kubectl create secret generic objstore --from-literal=cluster=$(openssl rand -hex 32) "
-    "--from-literal=keys=NAME:$(openssl rand -hex 20)",
+    "  kubectl create secret generic objstore {literals}",
+    "{files}",
     "Sizes of the volumes and their storage class are yours to choose: look for `storage`.",
 )
 
 
 def render(site: Site) -> str:
-    return header(site, "Manifests", _NOTES) + yaml.dump_all(_documents(site))
+    literals = {name: f"'({how})'" for name, how in containers.secrets(site, "gateway").items()}
+    literals |= {containers.SECRET: "$(openssl rand -hex 32)", containers.KEYS: "NAME:$(openssl rand -hex 20)"}
+    words = {
+        "literals": " ".join(f"--from-literal={SECRET_KEYS[name]}={value}" for name, value in literals.items()),
+        "files": f"  kubectl create secret generic {FILES_SECRET} "
+        + " ".join(f"--from-file={name}={path}" for name, path in containers.files(site).items()),
+    }
+    notes = (note.format(**words) for note in _NOTES if containers.files(site) or note != "{files}")
+    return header(site, "Manifests", tuple(notes)) + yaml.dump_all(_documents(site))
 
 
 def _documents(site: Site) -> list[dict[str, Any]]:
@@ -107,12 +124,18 @@ def _pod(site: Site, role: str, labels: dict[str, str], selector: dict[str, str]
     ]
     stops_s = {"node": _NODE_STOP_S, "gateway": containers.stop_s(site)}
     has_zone = role == "node" and not selector
+    volumes: list[dict[str, Any]] = [{"name": "tmp", "emptyDir": {}}]
+    if containers.files(site):
+        kept = {"secretName": FILES_SECRET, "defaultMode": _READABLE_BY_GROUP}
+        volumes.append({"name": "files", "secret": kept})
+    # A port below 1024 is nothing that a user like ours may have otherwise.
+    ports = [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}] if 0 < _port(site, role) < 1024 else []
     return {
         # Newer releases of Kubernetes write the zone of the machine over this one.
         "metadata": {"labels": {**labels, **({ZONE_LABEL: site.config.node.zone} if has_zone else {})}},
         "spec": {
             "containers": [_container(site, role, selector)],
-            "volumes": [{"name": "tmp", "emptyDir": {}}],
+            "volumes": volumes,
             "terminationGracePeriodSeconds": stops_s.get(role, 30),
             "automountServiceAccountToken": False,
             "securityContext": {
@@ -120,6 +143,7 @@ def _pod(site: Site, role: str, labels: dict[str, str], selector: dict[str, str]
                 "runAsUser": containers.USER,
                 "fsGroup": containers.USER,
                 "seccompProfile": {"type": "RuntimeDefault"},
+                **({"sysctls": ports} if ports else {}),
             },
             "topologySpreadConstraints": constraints,
             **({"nodeSelector": selector} if selector else {}),
@@ -128,7 +152,9 @@ def _pod(site: Site, role: str, labels: dict[str, str], selector: dict[str, str]
 
 
 def _container(site: Site, role: str, selector: dict[str, str]) -> dict[str, Any]:
-    mounts = [{"name": "tmp", "mountPath": "/tmp"}]
+    mounts: list[dict[str, Any]] = [{"name": "tmp", "mountPath": "/tmp"}]
+    if containers.files(site):
+        mounts.append({"name": "files", "mountPath": FILES, "readOnly": True})
     if role in ("coordinator", "node"):
         mounts.append({"name": "data", "mountPath": containers.DATA})
     advertise = f"$(POD).{_full(site, 'node')}:{port_of(site.config.node.listen)}" if role == "node" else ""
@@ -146,6 +172,9 @@ def _container(site: Site, role: str, selector: dict[str, str]) -> dict[str, Any
     }
     if port := _port(site, role):
         container["ports"] = [{"name": _PORT_NAMES[role], "containerPort": port}]
+        connects = {"tcpSocket": {"port": port}, "periodSeconds": 5}
+        container["startupProbe"] = {**connects, "failureThreshold": _START_S // 5}
+        container["readinessProbe"] = connects  # else an update would go on while this one still starts
         container["livenessProbe"] = {"tcpSocket": {"port": port}, "periodSeconds": 10, "failureThreshold": 6}
     if listen := site.config.metrics.listen:
         container.setdefault("ports", []).append({"name": "metrics", "containerPort": port_of(listen)})
@@ -175,7 +204,7 @@ def _port(site: Site, role: str) -> int:
 
 
 def _environment(site: Site, role: str, selector: dict[str, str]) -> list[dict[str, Any]]:
-    plain = dict(containers.environment(site, _full(site, "coordinator")))
+    plain = dict(containers.environment(site, _full(site, "coordinator"), FILES))
     if role == "repairer":  # which makes the first map
         plain["OBJSTORE_CLUSTER__INITIAL_NODES"] = str(site.nodes)
     if selector:
@@ -186,10 +215,10 @@ def _environment(site: Site, role: str, selector: dict[str, str]) -> list[dict[s
             "name": "OBJSTORE_NODE__ZONE",
             "valueFrom": {"fieldRef": {"fieldPath": f"metadata.labels['{ZONE_LABEL}']"}},
         })  # fmt: skip
-    secret, keys = containers.SECRETS
-    found.append({"name": secret, "valueFrom": {"secretKeyRef": {"name": SECRET, "key": "cluster"}}})
-    if role == "gateway":
-        found.append({"name": keys, "valueFrom": {"secretKeyRef": {"name": SECRET, "key": "keys"}}})
+    found += [
+        {"name": name, "valueFrom": {"secretKeyRef": {"name": SECRET, "key": SECRET_KEYS[name]}}}
+        for name in containers.secrets(site, role)
+    ]
     return found + [{"name": name, "value": value} for name, value in sorted(plain.items())]
 
 

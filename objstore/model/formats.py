@@ -31,7 +31,9 @@ _msgpack_stamp = msgspec.msgpack.Decoder(_Stamp).decode
 
 def refuse_unknown(what: str, found: int, known: int) -> None:
     """Raises Fatal."""
-    if not 1 <= found <= known:
+    if found < 1:
+        raise Fatal(f"{what} has format {found}, which no release writes: it is damaged. Put back a copy of it.")
+    if found > known:
         raise Fatal(
             f"{what} has format {found}; this release ({__version__}) reads formats up to {known}: "
             "a later release wrote it. Run that release, or a later one."

@@ -57,6 +57,13 @@ class Member:
             self._process.wait()
             self._process = None
 
+    def restart(self) -> None:
+        """As its service does: it is asked to end."""
+        assert self._process is not None, f"{self.name} does not run"
+        self._process.terminate()
+        self._process.wait(START_TIMEOUT_S)
+        self.start()
+
     def stop(self) -> None:
         """It keeps its connections and answers nothing."""
         self._signal(signal.SIGSTOP)

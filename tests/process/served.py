@@ -23,6 +23,7 @@ from tests.meta.source import ROOT
 
 ACCESS_KEY, SECRET_KEY = "TESTKEY", "testsecret"
 START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 60.0
 
 _CONFIG = """\
 [cluster]
@@ -142,6 +143,15 @@ class Served:
         process.wait()
         if process.stdout is not None:
             process.stdout.close()
+
+    def restart(self, name: str) -> None:
+        """As its service does: it is asked to end, and started again."""
+        process = self._processes[name]
+        process.terminate()
+        process.wait(STOP_TIMEOUT_S)
+        self.kill(name)
+        self.launch(name)
+        self.wait_ready(name)
 
     def running(self, name: str) -> bool:
         return self._processes[name].poll() is None

@@ -8,19 +8,24 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from gateway.handlers.responses import WHOLE_BYTES_MAX
 from objstore.deploy.haproxy import BODY_BYTES_MAX
 from objstore.testing.cluster import LocalCluster
 from objstore.testing.s3client import S3Client
+from tests.process import etcd
 from tests.process.balancer import Balancer, balancer
 from tests.process.load import Load
 from tests.process.outages import Outages
+from tests.process.served import ACCESS_KEY, SECRET_KEY, Served
 
 BUCKET = "bkt"
 SIZES = (0, 1000, 30_000, BODY_BYTES_MAX, 200_000, 1_500_000)
@@ -124,7 +129,7 @@ def by_boto3(s3: Any) -> RoundOf:
             assert s3.get_object(Bucket=BUCKET, Key=key)["Body"].read() == data
 
         yield "boto3 PUT", lambda: s3.put_object(Bucket=BUCKET, Key=key, Body=data)
-        if len(data) <= BODY_BYTES_MAX:  # a body that is cut in its middle is not asked for again by boto3
+        if len(data) <= WHOLE_BYTES_MAX:  # a body that is cut in its middle is not asked for again by boto3
             yield "boto3 GET", get
         yield "boto3 HEAD", lambda: s3.head_object(Bucket=BUCKET, Key=key)
         yield "boto3 LIST", lambda: s3.list_objects_v2(Bucket=BUCKET, Prefix=key)
@@ -183,3 +188,53 @@ def test_every_process_is_restarted_twice_and_no_request_fails(balanced: Balance
     cluster, client, _ = balanced
     names = [*cluster.node_names, "r1", "r2", "c1", "g1", "g2"]
     assert_nothing_failed(restart_in_turn(cluster, client, "every", names + names[::-1]))
+
+
+@pytest.mark.long
+def test_separate_processes_and_etcd_are_restarted_in_turn_and_no_request_fails(tmp_path: Path) -> None:
+    """As the README tells it: repairers, members of etcd, nodes when it is ok to stop them, gateways."""
+    with etcd.running(tmp_path / "etcd", 3) as members, Served(tmp_path / "cluster", members.urls) as cluster:
+        cluster.wait_healthy()
+        gateways = {name: cluster.addresses[name] for name in ("g1", "g2")}
+        with balancer(tmp_path, gateways) as front:
+            client = S3Client(front.url, ACCESS_KEY, SECRET_KEY, "us-east-1")
+            client.create_bucket(BUCKET)
+            s3 = boto3_client(front.url)
+            with Rounds([by_hand(client), by_hand(client), by_boto3(s3)]) as rounds:
+                rounds.wait(MORE)
+                for name in ("r1", "r2"):
+                    cluster.restart(name)
+                for member in members.members:
+                    member.restart()
+                    members.wait_serving()
+                    rounds.wait(MORE)
+                for name in ("n1", "n2", "n3", "n4"):
+                    wait_ok_to_stop(cluster, name)
+                    cluster.restart(name)
+                    rounds.wait(MORE)
+                for name in gateways:
+                    cluster.restart(name)
+                    front.wait_until(name, "UP")
+                    rounds.wait(MORE)
+            client.close()
+            s3.close()
+    assert rounds.failed == []
+    assert all(rounds.done[name] for name in ("PUT", "GET", "LIST", "DELETE", "boto3 PUT", "boto3 GET"))
+
+
+def wait_ok_to_stop(cluster: Served, name: str) -> None:
+    deadline = time.monotonic() + 60
+    while (said := cluster.run("node", "ok-to-stop", name)).returncode:
+        assert time.monotonic() < deadline, said.stdout + said.stderr
+        time.sleep(0.2)
+
+
+def boto3_client(url: str) -> Any:
+    return boto3.client(
+        "s3",
+        endpoint_url=url,
+        aws_access_key_id=ACCESS_KEY,
+        aws_secret_access_key=SECRET_KEY,
+        region_name="us-east-1",
+        config=Config(s3={"addressing_style": "path"}),
+    )

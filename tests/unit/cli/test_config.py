@@ -93,6 +93,9 @@ def test_files_beside_the_configuration_are_handed_over_with_it(config: Shown, f
 def test_gateways_are_named_or_asked_for(config: Shown, file: str) -> None:
     code, out, _ = config("print", "haproxy", "--config", file, "--gateway", "10.0.0.1:9000", "--bind", ":443")
     assert code == 0 and "server g1 10.0.0.1:9000" in out and "bind :443\n" in out
+    assert "tune.bufsize 278528 " in out and "le 262144\n" in out
+    code, out, _ = config("print", "haproxy", "--config", file, "--gateway", "10.0.0.1:9000", "--repeat", "1MiB")
+    assert code == 0 and "tune.bufsize 1064960 " in out and "le 1048576\n" in out
     code, _, err = config("print", "haproxy", "--config", file, "--coordinator", "127.0.0.1:1")
     assert code == 4 and "--gateway HOST:PORT" in err
 

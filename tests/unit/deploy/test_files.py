@@ -70,6 +70,16 @@ def with_etcd(site: Site) -> Site:
     return replace(site, config=replace(site.config, coordinator=coordinator, origins=origins))
 
 
+def with_tls(site: Site) -> Site:
+    """And a password for etcd and a token for metrics, which are as secret."""
+    chosen = with_etcd(site)
+    files: dict[str, Any] = {name: Path(f"/etc/pki/{name}.pem") for name in ("tls_ca", "tls_cert", "tls_key")}
+    coordinator = replace(chosen.config.coordinator, user="objstore", password=SECRET, **files)
+    origins = {**chosen.config.origins, "coordinator.user": "line 3", "coordinator.password": "line 4"}
+    metrics = replace(chosen.config.metrics, token=KEY)
+    return replace(chosen, config=replace(chosen.config, coordinator=coordinator, metrics=metrics, origins=origins))
+
+
 def everything(site: Site) -> dict[str, str]:
     units = {f"systemd {role}": systemd.render(site, role) for role in systemd.roles_of(site)}
     return {
@@ -84,8 +94,9 @@ def everything(site: Site) -> dict[str, str]:
 
 
 def test_no_secret_is_in_any_file(site: Site) -> None:
-    for name, text in everything(site).items():
-        assert SECRET not in text and KEY not in text, name
+    for chosen in (site, with_tls(site)):
+        for name, text in everything(chosen).items():
+            assert SECRET not in text and KEY not in text, name
 
 
 def test_the_same_configuration_makes_the_same_files(site: Site) -> None:
@@ -193,10 +204,44 @@ def test_compose_starts_nothing_without_secrets(site: Site) -> None:
     assert "OBJSTORE_GATEWAY__KEYS" not in services["n1"]["environment"]
 
 
+def check_access_to_etcd(variables: dict[str, str], folder: str) -> None:
+    """All that the configuration says of etcd is there, or comes from where secrets are."""
+    filled = {
+        name: f"{value}-0123456789abcdef" if value.startswith("$") else value for name, value in variables.items()
+    }
+    given = {"OBJSTORE_CLUSTER__SECRET", "OBJSTORE_COORDINATOR__PASSWORD", "OBJSTORE_METRICS__TOKEN"}
+    assert {name for name, value in variables.items() if value.startswith("$")} - {containers.KEYS} == given
+    filled.pop(containers.KEYS, None)
+    coordinator = load(None, filled).coordinator
+    assert (coordinator.kind, coordinator.user, bool(coordinator.password)) == ("etcd", "objstore", True)
+    files = (coordinator.tls_ca, coordinator.tls_cert, coordinator.tls_key)
+    assert [str(path) for path in files] == [f"{folder}/{name}" for name in ("tls_ca", "tls_cert", "tls_key")]
+
+
+def test_containers_reach_an_etcd_with_certificates_and_a_password(site: Site) -> None:
+    chosen = with_tls(site)
+    found = parser.safe_load(compose.render(chosen))
+    assert found["secrets"]["tls_key"] == {"file": "/etc/pki/tls_key.pem"}
+    for name, service in found["services"].items():
+        if name != "balancer":
+            assert set(service["secrets"]) == set(found["secrets"])
+            check_access_to_etcd(service["environment"], compose.FILES)
+    for kind, name, spec in by_kind(kubernetes.render(chosen)):
+        if kind in ("StatefulSet", "Deployment"):
+            pod = spec["template"]["spec"]
+            container = pod["containers"][0]
+            assert {"name": "files", "mountPath": kubernetes.FILES, "readOnly": True} in container["volumeMounts"], name
+            assert {"secretName": "objstore-files", "defaultMode": 0o440} in [v.get("secret") for v in pod["volumes"]]
+            variables = {one["name"]: one.get("value", "$") for one in container["env"] if "fieldRef" not in str(one)}
+            check_access_to_etcd(variables, kubernetes.FILES)
+    assert "--from-file=tls_key=/etc/pki/tls_key.pem" in kubernetes.render(chosen)
+
+
 def test_the_balancer_of_compose_is_accepted(site: Site, tmp_path: Path) -> None:
     path = tmp_path / "haproxy.cfg"
     found = parser.safe_load(compose.render(site))["configs"]["haproxy"]["content"]
-    path.write_text(found.replace("$$", "$").replace(" g1:9000", " 127.0.0.1:1").replace(" g2:9000", " 127.0.0.1:2"))
+    path.write_text(found.replace("$$", "$"))
+    assert "    server g1 g1:9000\n" in found and "resolvers dns init-addr last,libc,none" in found
     subprocess.run([need("haproxy"), "-c", "-f", str(path)], check=True, capture_output=True, timeout=30)
 
 
@@ -218,6 +263,8 @@ def test_kubernetes_runs_nodes_as_they_need_it(site: Site) -> None:
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     assert "objstore health --maintenance" in container["lifecycle"]["preStop"]["exec"]["command"][-1]
     assert pod["terminationGracePeriodSeconds"] > 300
+    assert container["startupProbe"]["failureThreshold"] * container["startupProbe"]["periodSeconds"] >= 24 * 3600
+    assert container["readinessProbe"]["tcpSocket"] == container["livenessProbe"]["tcpSocket"] == {"port": 7701}
     assert "$(POD).prod-node:7701" in container["args"]
 
 
@@ -305,7 +352,8 @@ def test_every_alert_is_a_rule_on_metrics_that_exist(site: Site) -> None:
     (group,) = parser.safe_load(prometheus.alerts(site))["groups"]
     assert [rule["alert"] for rule in group["rules"]] == [alert.name for alert in metrics.ALERTS]
     for rule in group["rules"]:
-        assert names_in(rule["expr"]) and names_in(rule["expr"]) <= set(metrics.CATALOGUE)
+        assert names_in(rule["expr"]) <= set(metrics.CATALOGUE)
+        assert rule["expr"].count('cluster="prod"') == len(re.findall(r"\bobjstore_\w+|\bup\b", rule["expr"])) > 0
         assert re.fullmatch(r"\d+[smhd]", rule["for"]) and rule["labels"]["severity"] in ("page", "ticket")
         assert set(rule["annotations"]) == {"summary", "runbook"}
 

@@ -62,6 +62,12 @@ def test_a_later_format_is_fatal_and_says_what_to_do(what: str, read: Callable[[
     assert text.endswith("Run that release, or a later one.")
 
 
+def test_a_format_that_never_was_is_not_called_a_later_one() -> None:
+    for found in (0, -1):
+        with pytest.raises(Fatal, match=f"the cluster map has format {found}, which no release writes: it is damaged"):
+            decode_map(msgspec.msgpack.encode({"format": found}))
+
+
 @pytest.mark.parametrize(
     ("what", "decode"),
     [("the survey", decode_survey), ("the plan", decode_plan), ("what is asked of repair", decode_control)],
