@@ -66,17 +66,17 @@ async def get_object(call: Call) -> web.StreamResponse:
     headers["Accept-Ranges"] = "bytes"
     headers.update(shown_headers(info.headers, call.headers, call.target.query))
     wanted = _wanted_slice(call, info, headers)
-    response = web.StreamResponse(headers=headers)
+    status = 200
     if wanted is None:
         wanted = Slice(0, info.size, info.size)
     else:
-        response.set_status(206)
-        response.headers["Content-Range"] = wanted.content_range
+        status = 206
+        headers["Content-Range"] = wanted.content_range
     if call.request.method == "HEAD":
+        response = web.StreamResponse(status=status, headers=headers)
         response.content_length = wanted.length
         return response
-    await stream(call, response, call.engine.read(info, wanted.offset, wanted.length), wanted.length)
-    return response
+    return await stream(call, status, headers, call.engine.read(info, wanted.offset, wanted.length), wanted.length)
 
 
 def _wanted_slice(call: Call, info: ObjectInfo, headers: dict[str, str]) -> Slice | None:

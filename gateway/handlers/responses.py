@@ -24,6 +24,7 @@ _log = logging.getLogger("gateway")
 
 XML_TYPE = "application/xml"
 SEND_BYTES = 256 << 10  # per write and per `send_idle_s`; a cell, so that a chunk of the engine is rarely cut
+WHOLE_BYTES_MAX = 64 << 10  # of a body that is handed over at once: what a connection buffers anyway
 UNREAD_MAX = 1 << 20  # a longer rest of a refused body is not worth reading: the connection closes
 
 
@@ -88,11 +89,16 @@ def as_s3_error(error: Exception, trace: Trace) -> S3Error:
     return S3Error("InternalError")
 
 
-async def stream(call: Call, response: web.StreamResponse, body: AsyncIterator[Buffer], length: int) -> None:
+async def stream(
+    call: Call, status: int, headers: Mapping[str, str], body: AsyncIterator[Buffer], length: int
+) -> web.StreamResponse:
     """Send `length` bytes as fast as the client takes them. The first are fetched before the headers leave,
-    so that an object that cannot be read at all is a clean error."""
+    so that an object that cannot be read at all is a clean error. A short body leaves together with its headers."""
     try:
         chunk: Buffer | None = await anext(body, None)
+        if chunk is not None and len(chunk) == length <= WHOLE_BYTES_MAX:
+            return web.Response(status=status, headers=headers, body=bytes(chunk))
+        response = web.StreamResponse(status=status, headers=headers)
         response.content_length = length
         await begin(call, response)
         left = length
@@ -103,6 +109,7 @@ async def stream(call: Call, response: web.StreamResponse, body: AsyncIterator[B
         if left:
             raise RuntimeError(f"the engine returned {length - left} bytes of an object's {length}")
         await response.write_eof()
+        return response
     finally:
         await close_iterator(body)
 

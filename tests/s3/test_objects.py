@@ -11,13 +11,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from aiohttp.web import StreamResponse
 from botocore.auth import S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
+from gateway.handlers import responses
+from gateway.handlers.call import Call
 from tests.s3.conftest import Endpoint, make_client
 from tests.s3.errors import error_code, status_of
+from tests.s3.local_gateway import ACCESS_KEY, SECRET_KEY, local_gateway
+from tests.s3.memory_engine import MemoryEngine
 
 LONG_AGO = datetime(2001, 1, 1, tzinfo=UTC)
 
@@ -249,3 +254,26 @@ def test_presigned_urls_read_and_write(s3_endpoint: Endpoint, bucket: str) -> No
     with urllib.request.urlopen(get) as answer:
         assert (answer.read(), answer.headers["Content-Type"]) == (b"by url", "a/b")
     signer.close()
+
+
+@pytest.mark.parametrize(
+    ("size", "apart"), [(1, 0), (responses.WHOLE_BYTES_MAX, 0), (responses.WHOLE_BYTES_MAX + 1, 1)]
+)
+def test_a_short_body_leaves_together_with_its_headers(monkeypatch: pytest.MonkeyPatch, size: int, apart: int) -> None:
+    begun = []
+    begin = responses.begin
+
+    async def spy(call: Call, response: StreamResponse) -> None:
+        begun.append(response)
+        await begin(call, response)
+
+    monkeypatch.setattr(responses, "begin", spy)
+    with local_gateway(MemoryEngine()) as gateway:
+        client = make_client(Endpoint(gateway.url, ACCESS_KEY, SECRET_KEY))
+        client.create_bucket(Bucket="bkt")
+        data = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+        client.put_object(Bucket="bkt", Key="k", Body=data)
+        answer = client.get_object(Bucket="bkt", Key="k")
+        assert (answer["ContentLength"], answer["Body"].read()) == (size, data)
+        client.close()
+    assert len(begun) == apart
