@@ -1,24 +1,34 @@
 """What repair costs: bytes rebuilt per second of CPU, of all processes together, beside the codec's own speed.
 
-    python bench/repair.py [--size 8MiB] [--total 1GiB] [--kill 1] [--nodes 8] [--ec 4+2]
+    python bench/repair.py [--size 8MiB] [--total 1GiB] [--kill 1] [--nodes 8] [--ec 4+2] [--clients 20]
 
 A cluster of processes on this machine is filled, nodes are killed, and the CPU that repairer, nodes and coordinator use
 until every object is whole again is read from the kernel. `read` counts the k shards that a rebuilt one is made of,
 as the codec's rate does, so that its ratio to the codec says what all the rest costs: network, checksums, disks.
+
+With --clients GETs per second it shows instead what they notice: how long they take before, while a node is rebuilt
+at full speed (budget `unlimited`), and while the next one is rebuilt with the budget `auto`.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from random import Random
 
 from objstore.admin import text
+from objstore.admin.status import Status
 from objstore.codec.erasure import available, get_codec
 from objstore.config.kinds import parse_size
 from objstore.model.cluster import ErasureCode
@@ -28,6 +38,12 @@ MIB = 1 << 20
 CELL = 256 << 10
 CODEC_S = 1.0
 IDLE_S = 5.0
+WARM_S = 3.0
+CALM_S = 15.0  # of GETs before the first node dies
+READERS = 16
+READ_KEYS = 64
+READ_SIZES = (4 << 10, 1 << 20)
+WORKING = ("running", "throttled")
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
@@ -67,7 +83,98 @@ def fill(cluster: LocalCluster, size: int, total: int) -> int:
     return count
 
 
+@dataclass
+class Reader:
+    """GETs at a rate of their own, small and large in turn, however long they take."""
+
+    cluster: LocalCluster
+    rate: float
+    done: list[tuple[float, int, float]] = field(default_factory=list)  # (when, size, seconds)
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        client = self.cluster.s3_client()
+        keys = [(size, f"{size}-{i}") for i in range(READ_KEYS) for size in READ_SIZES]
+        for size, key in keys:
+            client.put("bench", key, os.urandom(size))
+        random = Random(1)
+
+        def get(size: int, key: str) -> None:
+            began = time.monotonic()
+            client.get("bench", key)
+            self.done.append((began, size, time.monotonic() - began))
+
+        with ThreadPoolExecutor(READERS) as pool:
+            while not self._stop.wait(random.expovariate(self.rate)):
+                pool.submit(get, *random.choice(keys))
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        thread = threading.Thread(target=self.run)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            thread.join()
+
+    def show(self, name: str, begin: float, end: float) -> None:
+        for size in READ_SIZES:
+            found = sorted(took for at, what, took in self.done if what == size and begin <= at <= end)
+            if found:
+                half, most = found[len(found) // 2], found[int(0.99 * len(found))]
+                print(
+                    f"{name:22}{size >> 10:6} KiB  p50 {half * 1e3:7.1f} ms  p99 {most * 1e3:7.1f} ms  ({len(found)})"
+                )
+
+
+def beside_clients(arguments: argparse.Namespace) -> int:
+    """What clients notice."""
+    with LocalCluster(nodes=arguments.nodes, ec=arguments.ec, down_after=1.0, out_after=2.0) as cluster:
+        fill(cluster, parse_size(arguments.size), parse_size(arguments.total))
+        reader = Reader(cluster, arguments.clients)
+        with reader.running():
+            cluster.wait_healthy(60)
+            time.sleep(WARM_S)
+            began = time.monotonic()
+            time.sleep(CALM_S)
+            reader.show("before", began, time.monotonic())
+            for victim, budget in zip(cluster.node_names, ("unlimited", "auto"), strict=False):
+                order_budget(cluster, budget)
+                last = cluster.status().receipt
+                cluster.kill(victim)
+                states: Counter[str] = Counter()
+
+                def has_begun(status: Status) -> bool:
+                    return state_of(status) in WORKING
+
+                def is_over(status: Status, last: object = last, states: Counter[str] = states) -> bool:
+                    states[state_of(status)] += 1
+                    fresh = status.receipt is not None and status.receipt != last and status.receipt.kind == "repair"
+                    return status.is_whole and fresh
+
+                cluster.wait(has_begun, 60, "being repaired")
+                began = time.monotonic()
+                receipt = cluster.wait(is_over, 900, "whole").receipt
+                assert receipt is not None
+                reader.show(f"repair {budget}", began, time.monotonic())
+                print(f"{text.receipt_line(receipt)}; seen: {dict(states)}")
+                time.sleep(WARM_S)
+    return 0
+
+
+def state_of(status: Status) -> str:
+    return status.repair.state if status.repair else ""
+
+
+def order_budget(cluster: LocalCluster, budget: str) -> None:
+    command = [sys.executable, "-m", "objstore", "repair", "budget", budget]
+    subprocess.run(command, env={**os.environ, **cluster.env}, check=True, stdout=subprocess.DEVNULL)
+
+
 def main(arguments: argparse.Namespace) -> int:
+    if arguments.clients:
+        return beside_clients(arguments)
     code = ErasureCode.parse(arguments.ec)
     size, total = parse_size(arguments.size), parse_size(arguments.total)
     codec = codec_rate(code, min(arguments.kill, code.m))
@@ -112,6 +219,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--kill", type=int, default=1)
     found.add_argument("--nodes", type=int, default=8)
     found.add_argument("--ec", default="4+2")
+    found.add_argument("--clients", type=float, default=0, metavar="RATE", help="GETs per second beside it")
     return found
 
 

@@ -1,7 +1,7 @@
 """Making shards of one segment again: rebuild, move, trim. Reads are verified cell by cell, copies by the target.
 
 INV: nothing counts as stored before the target has read it back from its disk (FragVerify), and nothing is
-deleted before the copy at home has been read back. Memory is a few stripes per job, whatever the segment's size.
+deleted before the copy at home has been read back. Memory is a window per job, whatever the segment's size.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 
@@ -21,12 +22,11 @@ from objstore.codec.envelope import (
     encode_header,
     envelope_length,
     fragment_of,
-    open_cell,
-    seal,
     shape_of,
 )
-from objstore.codec.erasure import Codec, get_codec
-from objstore.codec.stripes import SegmentShape, pad
+from objstore.codec.erasure import get_codec
+from objstore.codec.stripes import SegmentShape
+from objstore.codec.windows import remake, window_length
 from objstore.engine.calls import Calls, ask
 from objstore.engine.types import Moved, Placed, Trimmed
 from objstore.model import limits
@@ -50,9 +50,8 @@ from objstore.wire.messages import (
 
 log = logging.getLogger(__name__)
 
-WINDOW_BYTES = limits.MIB  # of one shard, read and written at a time
-ONE_SHOT_BYTES_MAX = limits.MIB  # envelopes up to here go in one message
-THREAD_FROM = limits.MIB  # of a cell; below, a thread costs more than the coding
+WINDOW_BYTES = 8 * limits.MIB  # larger ones would cost no less per byte
+THREAD_FROM = limits.MIB  # of what is read; below, a thread costs more than the coding
 READ_TIMEOUT_S = 10.0
 WRITE_TIMEOUT_S = 20.0
 VERIFY_TIMEOUT_S = 60.0
@@ -76,6 +75,11 @@ class Job:
         return FragmentId(self.blob.id, self.segment, shard)
 
 
+class Read(NamedTuple):
+    node: NodeId
+    window: Buffer  # not verified
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
     fragment: bytes
@@ -88,23 +92,25 @@ def _freely(count: int) -> AbstractAsyncContextManager[None]:
 
 
 class Rebuilder:
-    """`backfill`: what it writes is no new data, so that nodes take it for longer (P8)."""
+    """`backfill`: no client waits, and what it writes is no new data, so that nodes take it for longer (P8)."""
 
     def __init__(self, calls: Calls, *, backfill: bool = True) -> None:
         self._calls = calls
         self._backfill = backfill
 
-    async def run(self, job: Job, slot: Slot = _freely) -> list[Stored]:
-        """Returns what is now stored and verified. Raises the first error; what was stored before stays."""
+    async def run(self, job: Job, slot: Slot = _freely, window_bytes: int = WINDOW_BYTES) -> list[Stored]:
+        """Returns what is now stored and verified. Raises the first error; what was stored before stays.
+
+        window_bytes: read at a time, from all sources together, though never less than a stripe."""
         async with slot(0):
             header = await self._header(job)
         stored: list[Stored] = []
         for moved in job.move:
-            source = self._cells(job, shape_of(header), {moved.shard: (moved.source,)}, need=1)
-            stored += await self._store(job, header, source, [Placed(moved.shard, moved.target)], slot)
+            source = self._source(job, shape_of(header), {moved.shard: (moved.source,)}, need=1)
+            stored += await self._store(job, header, source, [Placed(moved.shard, moved.target)], slot, window_bytes)
         if job.rebuild:
-            source = self._cells(job, shape_of(header), job.holders, need=job.blob.k)
-            stored += await self._store(job, header, source, job.rebuild, slot)
+            source = self._source(job, shape_of(header), job.holders, need=job.blob.k)
+            stored += await self._store(job, header, source, job.rebuild, slot, window_bytes)
         return stored
 
     async def trim(self, job: Job, trimmed: Trimmed, epoch: int, still_valid: Callable[[], bool]) -> bool:
@@ -119,8 +125,8 @@ class Rebuilder:
         await ask(self._calls, trimmed.extra, request, Ok, timeout_s=WRITE_TIMEOUT_S)
         return True
 
-    def _cells(self, job: Job, shape: SegmentShape, holders: Mapping[int, Sequence[NodeId]], *, need: int) -> _Cells:
-        return _Cells(self._calls, self._accuse, job, shape, holders, need)
+    def _source(self, job: Job, shape: SegmentShape, holders: Mapping[int, Sequence[NodeId]], *, need: int) -> _Source:
+        return _Source(self._calls, job, shape, holders, need, backfill=self._backfill)
 
     async def _header(self, job: Job) -> EnvelopeHeader:
         """From any holder whose header reads well and names this segment."""
@@ -142,7 +148,13 @@ class Rebuilder:
         raise problem
 
     async def _store(
-        self, job: Job, like: EnvelopeHeader, cells: _Cells, places: Sequence[Placed], slot: Slot
+        self,
+        job: Job,
+        like: EnvelopeHeader,
+        source: _Source,
+        places: Sequence[Placed],
+        slot: Slot,
+        window_bytes: int,
     ) -> list[Stored]:
         writers = [
             _Writer(
@@ -155,16 +167,14 @@ class Rebuilder:
             for place in places
         ]
         shape = shape_of(like)
-        codec = get_codec(job.blob.codec, job.blob.k, job.blob.m)
-        step = max(1, WINDOW_BYTES // job.blob.cell_size)
+        step = max(1, window_bytes // (source.need * job.blob.cell_size))
         try:
             for first in range(0, shape.stripes, step):
                 stripes = range(first, min(first + step, shape.stripes))
-                async with slot(sum(shape.sealed_length(w.shard, s) for w in writers for s in stripes)):
-                    window = await cells.read(stripes)
-                    made = await _make(codec, shape, window, [writer.shard for writer in writers], stripes)
+                async with slot(sum(window_length(shape, writer.shard, stripes) for writer in writers)):
+                    made = await self._remake(job, shape, source, stripes, [writer.shard for writer in writers])
                     for writer in writers:
-                        await writer.add(stripes.start, made[writer.shard])
+                        await writer.add(made[writer.shard], is_all=shape.stripes <= step)
             async with slot(0):
                 for writer in writers:
                     await writer.finish()
@@ -176,6 +186,27 @@ class Rebuilder:
             for writer in writers:
                 await self._verify(writer.target, writer.fragment.pack())
         return [Stored(writer.fragment.pack(), writer.target, writer.length) for writer in writers]
+
+    async def _remake(
+        self, job: Job, shape: SegmentShape, source: _Source, stripes: range, wanted: Sequence[int]
+    ) -> Mapping[int, Buffer]:
+        """Windows of the wanted shards, made of verified cells only."""
+        codec = get_codec(job.blob.codec, job.blob.k, job.blob.m)
+        read: dict[int, Read] = {}
+        while True:
+            await source.fill(read, stripes)
+            windows = {shard: found.window for shard, found in read.items()}
+            work = functools.partial(remake, codec, shape, job.fragment, stripes, windows, wanted)
+            if sum(map(len, windows.values())) < THREAD_FROM:
+                made = work()
+            else:
+                made = await asyncio.get_running_loop().run_in_executor(None, work)
+            if not made.bad:
+                return made.windows
+            for shard, error in made.bad.items():
+                node = read.pop(shard).node
+                source.drop(shard, node, error)
+                await self._accuse(node, job.fragment(shard))
 
     async def _verify(self, node: NodeId, fragment: bytes, epoch: int = 0) -> None:
         await ask(self._calls, node, FragVerify(fragment, epoch), Ok, timeout_s=VERIFY_TIMEOUT_S)
@@ -190,107 +221,66 @@ class Rebuilder:
             log.info("node %s could not check a fragment: %s", node, error)
 
 
-class _Cells:
-    """Verified cells of a segment, from any `need` shards; a shard that fails is left for another."""
+class _Source:
+    """Windows of a segment from any `need` shards; a shard that fails is left for another. Nothing is verified here."""
 
     def __init__(
         self,
         calls: Calls,
-        accuse: Callable[[NodeId, FragmentId], Awaitable[None]],
         job: Job,
         shape: SegmentShape,
         holders: Mapping[int, Sequence[NodeId]],
         need: int,
+        *,
+        backfill: bool,
     ) -> None:
+        self.need = need
+        self._backfill = backfill
         self._calls = calls
-        self._accuse = accuse
         self._job = job
         self._shape = shape
-        self._need = need
         self._sources = [(shard, node) for shard in sorted(holders) for node in holders[shard][:1]]
         self._sources += [(shard, node) for shard in sorted(holders) for node in holders[shard][1:]]
         self._problem = "too few shards answer"
 
-    async def read(self, stripes: range) -> dict[int, list[memoryview]]:
-        """By shard, one verified cell per stripe."""
-        window: dict[int, list[memoryview]] = {}
-        while len(window) < self._need:
+    async def fill(self, read: dict[int, Read], stripes: range) -> None:
+        """Read more shards, until there are `need`."""
+        while len(read) < self.need:
             chosen: dict[int, NodeId] = {}
             for shard, node in self._sources:
-                if shard not in window and shard not in chosen and len(window) + len(chosen) < self._need:
+                if shard not in read and shard not in chosen and len(read) + len(chosen) < self.need:
                     chosen[shard] = node
-            if len(window) + len(chosen) < self._need:
-                raise QuorumLost(f"{self._need} shards are needed and {len(window)} read well: {self._problem}")
-            reads = (self._read_shard(shard, node, stripes) for shard, node in chosen.items())
-            for shard, cells in zip(chosen, await asyncio.gather(*reads), strict=True):
-                if cells is not None:
-                    window[shard] = cells
-        return window
+            if len(read) + len(chosen) < self.need:
+                raise QuorumLost(f"{self.need} shards are needed and {len(read)} read well: {self._problem}")
+            reads = (self._read(shard, node, stripes) for shard, node in chosen.items())
+            for shard, found in zip(chosen, await asyncio.gather(*reads), strict=True):
+                if found is not None:
+                    read[shard] = found
 
-    async def _read_shard(self, shard: int, node: NodeId, stripes: range) -> list[memoryview] | None:
-        fragment = self._job.fragment(shard)
-        lengths = [self._shape.sealed_length(shard, stripe) for stripe in stripes]
-        request = FragRead(fragment.pack(), self._shape.cell_offset(stripes.start), sum(lengths))
+    def drop(self, shard: int, node: NodeId, error: ObjstoreError) -> None:
+        """Read no more from there."""
+        self._problem = str(error)
+        self._sources.remove((shard, node))
+
+    async def _read(self, shard: int, node: NodeId, stripes: range) -> Read | None:
+        offset, length = self._shape.cell_offset(stripes.start), window_length(self._shape, shard, stripes)
+        request = FragRead(self._job.fragment(shard).pack(), offset, length, self._backfill)
         try:
             _, raw = await ask(self._calls, node, request, Ok, timeout_s=READ_TIMEOUT_S)
-            return _open_cells(fragment, stripes, lengths, raw)
-        except Corrupt as error:
-            self._problem = str(error)
-            await self._accuse(node, fragment)
         except ObjstoreError as error:
-            self._problem = str(error)
-        self._sources.remove((shard, node))
-        return None
-
-
-def _open_cells(fragment: FragmentId, stripes: range, lengths: Sequence[int], raw: Buffer) -> list[memoryview]:
-    view = memoryview(raw)
-    if view.nbytes != sum(lengths):
-        raise Corrupt(f"{view.nbytes} bytes came where {sum(lengths)} were asked for")
-    cells: list[memoryview] = []
-    offset = 0
-    for stripe, length in zip(stripes, lengths, strict=True):
-        cells.append(open_cell(fragment, stripe, view[offset : offset + length]))
-        offset += length
-    return cells
-
-
-async def _make(
-    codec: Codec,
-    shape: SegmentShape,
-    window: Mapping[int, Sequence[memoryview]],
-    wanted: Sequence[int],
-    stripes: range,
-) -> dict[int, list[Buffer]]:
-    """The wanted shards' cells: as they were read, or decoded from the others."""
-    made: dict[int, list[Buffer]] = {shard: [] for shard in wanted}
-    missing = [shard for shard in wanted if shard not in window]
-    for i, stripe in enumerate(stripes):
-        decoded: Mapping[int, bytes] = {}
-        if missing:
-            length = shape.coding_length(stripe)
-            work = functools.partial(
-                codec.rebuild, {shard: pad(cells[i], length) for shard, cells in window.items()}, missing
-            )
-            if length < THREAD_FROM:
-                decoded = work()
-            else:
-                decoded = await asyncio.get_running_loop().run_in_executor(None, work)
-        for shard in wanted:
-            cell = window[shard][i] if shard in window else decoded[shard]
-            made[shard].append(memoryview(cell)[: shape.cell_length(shard, stripe)])
-    return made
+            self.drop(shard, node, error)
+            return None
+        return Read(node, raw)
 
 
 class _Writer:
-    """One envelope on its way to its node: in one message if small, else as a stream."""
+    """One envelope on its way to its node: in one message if it is one window, else as a stream."""
 
     def __init__(self, calls: Calls, partition: int, header: EnvelopeHeader, target: NodeId, *, backfill: bool) -> None:
         self._backfill = backfill
         self._calls = calls
         self._partition = partition
         self._header = encode_header(header)
-        self._pending: list[Buffer] = []
         self._stream: int | None = None
         self._offset = 0
         self.fragment = FragmentId(BlobId(header.blob), header.segment, header.shard)
@@ -298,31 +288,27 @@ class _Writer:
         self.target = target
         self.length = envelope_length(header)
 
-    async def add(self, first_stripe: int, cells: Sequence[Buffer]) -> None:
-        pieces: list[Buffer] = []
-        for i, cell in enumerate(cells):
-            pieces += (cell, seal(self.fragment, first_stripe + i, cell))
-        if self.length <= ONE_SHOT_BYTES_MAX:
-            self._pending += pieces
+    async def add(self, window: Buffer, *, is_all: bool) -> None:
+        """is_all: there will be no other window."""
+        if is_all:
+            request = FragPut(self._partition, self.fragment.pack(), self._backfill)
+            data = b"".join((self._header, window))
+            await ask(self._calls, self.target, request, Ok, data, timeout_s=WRITE_TIMEOUT_S)
             return
         if self._stream is None:
-            request = FragOpen(self._partition, self.fragment.pack(), self.length, self._backfill)
-            opened, _ = await ask(self._calls, self.target, request, FragOpened, timeout_s=WRITE_TIMEOUT_S)
+            opening = FragOpen(self._partition, self.fragment.pack(), self.length, self._backfill)
+            opened, _ = await ask(self._calls, self.target, opening, FragOpened, timeout_s=WRITE_TIMEOUT_S)
             self._stream = opened.stream
             await self._write(self._stream, self._header)
-        await self._write(self._stream, b"".join(pieces))
+        await self._write(self._stream, window)
 
-    async def _write(self, stream: int, data: bytes) -> None:
+    async def _write(self, stream: int, data: Buffer) -> None:
         request = FragWrite(stream, self._offset)
         await ask(self._calls, self.target, request, Ok, data, timeout_s=WRITE_TIMEOUT_S)
         self._offset += len(data)
 
     async def finish(self) -> None:
-        if self._stream is None:
-            request = FragPut(self._partition, self.fragment.pack(), self._backfill)
-            data = b"".join((self._header, *self._pending))
-            await ask(self._calls, self.target, request, Ok, data, timeout_s=WRITE_TIMEOUT_S)
-        else:
+        if self._stream is not None:
             await ask(self._calls, self.target, FragCommit(self._stream), Ok, timeout_s=WRITE_TIMEOUT_S)
         self._stream = None
 

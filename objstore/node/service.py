@@ -17,7 +17,7 @@ import msgspec
 
 from objstore.model import limits
 from objstore.model.cluster import Level
-from objstore.model.errors import Fatal, InvalidRequest, ObjstoreError, Unreachable
+from objstore.model.errors import Fatal, InvalidRequest, ObjstoreError, StaleEpoch, Unreachable
 from objstore.model.histogram import Histogram
 from objstore.model.ids import NodeId
 from objstore.model.scrubbing import ScrubControl, ScrubReport
@@ -47,6 +47,10 @@ TABLES = (identity.TABLE, *index.TABLES, *register_rows.TABLES, journal.TABLE, t
 COUNTED = tuple(table for table in TABLES if table not in (register_rows.INLINE, sealed.TABLE))
 TICK_S = 10.0
 
+INCOMING = (msg.FragPut, msg.FragOpen, msg.FragCommit)
+CLIENT_CALLS = (msg.RegRead, msg.RegPrepare, msg.FragRead, msg.FragPut, msg.FragOpen)
+"""What operations of clients consist of, unless it is backfill."""
+
 _Handler: TypeAlias = Callable[[Any, Buffer], Awaitable[tuple[Reply, Buffer]]]
 
 
@@ -69,10 +73,12 @@ async def open_node(
     scrub_rate: int = 0,
     on_fatal: Callable[[Fatal], None] = lambda fatal: None,
     newest_map: Callable[[], bytes] = bytes,
+    has_share: Callable[[NodeId], bool] = lambda node: True,
 ) -> NodeService:
     """Start on a data folder: recover, or begin. `raw` must have TABLES. Raises Fatal when the folder is not ours.
     scrub_rate: bytes per second that are read back to find rot; 0 = none.
     newest_map: the encoded cluster map as far as this process knows it, for those who ask; b"" = none.
+    has_share: whether that map gives this node a share of the data.
 
     A store that is found damaged is marked, and the node ends; whoever starts it again sets the store aside first."""
     fresh_id = NodeId(random.bytes(8).hex())
@@ -113,7 +119,16 @@ async def open_node(
     boot = int.from_bytes(random.bytes(6), "big")
     scrub = Scrub(_sources(parts), Places(disk), clock, scrub_rate, lambda: parts.is_busy) if scrub_rate else None
     return NodeService(
-        parts, streams, quarantine or Bounds(), scrub, newest_map, name=name, zone=zone, boot=boot, clock=clock
+        parts,
+        streams,
+        quarantine or Bounds(),
+        scrub,
+        newest_map,
+        lambda: has_share(parts.node_id),
+        name=name,
+        zone=zone,
+        boot=boot,
+        clock=clock,
     )
 
 
@@ -156,6 +171,7 @@ class NodeService:
         quarantine: Bounds,
         scrub: Scrub | None,
         newest_map: Callable[[], bytes],
+        has_share: Callable[[], bool],
         *,
         name: str,
         zone: str,
@@ -176,8 +192,11 @@ class NodeService:
         self._scrub = scrub
         self._quarantine = quarantine
         self._newest_map = newest_map
+        self._has_share = has_share
+        self._incoming = 0  # fragments on their way in
         self.coordinator_away_ms: Callable[[], int] = lambda: 0  # set by whoever follows it for this node
         self._boot = boot
+        self._client_calls = 0
         self._handlers: dict[type, _Handler] = {
             msg.Ping: self._ping,
             msg.RegRead: registers.read,
@@ -231,10 +250,25 @@ class NodeService:
         handler = self._handlers.get(type(request))
         if handler is None:
             raise InvalidRequest(f"a node does not answer {type(request).__name__}; ask the coordinator")
+        if isinstance(request, CLIENT_CALLS) and not getattr(request, "backfill", False):
+            self._client_calls += 1
         try:
+            if isinstance(request, INCOMING):
+                return await self._take_in(handler, request, payload)
             return await handler(request, payload)
         except DamagedKV as error:
             raise self._commits.failed(error) from error
+
+    async def _take_in(self, handler: _Handler, request: Request, payload: Buffer) -> tuple[Reply, Buffer]:
+        """Fragments come only to who has a share: one that was drained stays empty, whatever an old map says to a
+        writer, so that it can be let go of (INV-17)."""
+        if not self._has_share():
+            raise StaleEpoch(f"{self.name} has no share of the data any more; there is a later cluster map")
+        self._incoming += 1
+        try:
+            return await handler(request, payload)
+        finally:
+            self._incoming -= 1
 
     def _for_me(self, named: msg.Named) -> Request:
         """What is asked of this node. Who lost the disk and came back under the old address is another acceptor: it
@@ -275,6 +309,8 @@ class NodeService:
             boot=self._boot,
             data_changes=self._fragments.changes.tolist() if changes else [],
             meta_changes=self._registers.changes.tolist() if changes else [],
+            client_calls=self._client_calls,
+            closed=not self._has_share() and not self._incoming,
         )
 
     def steer_scrub(self, control: ScrubControl) -> None:

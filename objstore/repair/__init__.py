@@ -8,7 +8,7 @@ inventory   ... kept, joined and judged; redundancy: the counting               
 tally       flaws and verdicts, counted; what is left to do                                          pure
 planner     what to rebuild, move or trim, most endangered first                                     pure
 dispatcher  which segments when, retries, moves last (the work itself: objstore/engine/rebuilding.py)
-pace        operations in flight and bytes per second; throttle: by the delay of calls               pure
+pace        operations in flight and bytes per second; throttle: by the delay of calls, and clients  pure
 orders      what operators asked for
 report      its state in a word, episodes, receipts; progress: the time left                         pure
 account     ... gathered and written as the survey; damage: what is hurt, in words

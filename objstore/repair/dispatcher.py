@@ -331,7 +331,7 @@ class Dispatcher:
     async def _run(self, segment: bytes, running: _Running) -> None:
         job, work = running.job, running.work
         try:
-            stored = await self._rebuilder.run(job, work.slot)
+            stored = await self._rebuilder.run(job, work.slot, self._pace.window_bytes)
             for one in stored:
                 self._inventory.note_stored(one.node, job.partition, one.fragment)
             self._books.finished(running.kind, work.written * running.scale, work.held_s, stored)

@@ -10,16 +10,19 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from objstore.engine.calls import Calls
+from objstore.engine.rebuilding import WINDOW_BYTES
 from objstore.model.errors import DeadlineExceeded, Unreachable
 from objstore.model.ids import NodeId
+from objstore.model.limits import MIB
 from objstore.model.survey import Budget
 from objstore.ports import Buffer, Clock
 from objstore.repair.throttle import Throttle
-from objstore.wire.messages import FragHead, FragPut, FragRead, FragWrite, NodeStats, Reply, Request
+from objstore.wire.messages import FragHead, FragPut, FragRead, FragWrite, NodeStats, NodeStatsReply, Reply, Request
 
 BURST_S = 0.25  # over which the budget is averaged
 REST_MAX_S = 1.0  # of a window below 1
 UNLIMITED = 1e9
+SMALL_WINDOW_BYTES = 2 * MIB
 TIMED = (FragHead, FragPut, FragRead, FragWrite, NodeStats)
 """Calls whose time depends on their size and on what else is going on, and on nothing else."""
 
@@ -40,6 +43,9 @@ class Pace:
     def observe(self, request: Request, size: int, seconds: float) -> None:
         self._throttle.observe(self._clock.monotonic(), (type(request), size.bit_length()), seconds)
 
+    def hear(self, node: NodeId, stats: NodeStatsReply) -> None:
+        self._throttle.hear(self._clock.monotonic(), (node, stats.boot), stats.client_calls)
+
     def step(self, margin: int | None) -> None:
         """Call it often. margin: as in Throttle.step."""
         self._throttle.step(self._clock.monotonic(), margin=margin, in_use=self._most_in_flight)
@@ -51,6 +57,12 @@ class Pace:
     @property
     def window(self) -> float:
         return UNLIMITED if self.budget == "unlimited" else self._throttle.window
+
+    @property
+    def window_bytes(self) -> int:
+        """What an operation may read: a client that comes while it goes on waits for most of it."""
+        shared = self.budget != "unlimited" and self._throttle.among_clients
+        return SMALL_WINDOW_BYTES if shared else WINDOW_BYTES
 
     @property
     def why_slow(self) -> str:
@@ -156,6 +168,8 @@ class Timed:
         except Unreachable:
             raise  # at once, or when a connection broke: says nothing of how busy it is
         self._pace.observe(request, len(payload) + len(data), self._clock.monotonic() - began)
+        if isinstance(reply, NodeStatsReply):
+            self._pace.hear(node, reply)
         return reply, data
 
 

@@ -5,6 +5,9 @@ what it took above the least that such a call ever took is time spent in queues.
 stays below a target the window (operations in flight) grows, above it the window shrinks. Alone, repair fills the
 queues up to the target, so the machines are busy; when clients fill them, repair gives way, down to a floor. The
 fewer losses the data survive, the more delay is put up with and the higher is the floor.
+
+Whether somebody would notice is no guess: nodes count the calls that clients wait for. While there are some, queues
+that repair makes itself are not welcome either, and the target is a small part of what it is otherwise.
 """
 
 from __future__ import annotations
@@ -27,6 +30,10 @@ FLOOR = 0.25  # of one operation: three quarters of the time repair rests
 OPEN_FLOOR = 4.0
 OPEN_TARGET = 8.0  # times TARGET_S, when nothing more may be lost
 HELD_BACK_BELOW = 2.0
+CLIENTS_TARGET = 0.02  # times the target, while clients are under way
+CLIENTS_START = 1.0
+CLIENTS_CALLS_MIN = 2  # of a node, between two of its reports
+CLIENTS_AGE_S = 5.0  # for so long after their last call clients count as under way
 
 
 class Base:
@@ -53,11 +60,20 @@ class Throttle:
         self._stepped_at = float("-inf")
         self._delay_s = 0.0
         self._typical = (0.0, 0.0)  # seconds, and of that at rest
+        self._calls: dict[Hashable, int] = {}  # of clients, by node
+        self._clients_at = float("-inf")
+        self.among_clients = False  # as of the last step
 
     def observe(self, now: float, kind: Hashable, seconds: float) -> None:
         """A call of this kind took so long. Calls of one kind take the same when nothing is in their way."""
         base = self._bases.setdefault(kind, Base()).add(now, seconds)
         self._samples.append((now, seconds, base))
+
+    def hear(self, now: float, node: Hashable, calls: int) -> None:
+        """So many calls of clients this node has had since it was started."""
+        if calls - self._calls.get(node, calls) >= CLIENTS_CALLS_MIN:
+            self._clients_at = now
+        self._calls[node] = calls
 
     def step(self, now: float, *, margin: int | None, in_use: float) -> None:
         """Change the window, every STEP_S. margin: losses that what is repaired now survives; None = all of them,
@@ -66,16 +82,22 @@ class Throttle:
             return
         self._stepped_at = now
         floor, target_s = _limits(margin)
+        self.among_clients = now - self._clients_at < CLIENTS_AGE_S
         while self._samples and self._samples[0][0] < now - SAMPLES_AGE_S:
             self._samples.popleft()
         if len(self._samples) >= SAMPLES_MIN:
             self._delay_s = median(seconds - base for _, seconds, base in self._samples)
             self._typical = median(s for _, s, _ in self._samples), median(base for *_, base in self._samples)
-            off = self._delay_s / max(target_s, self._typical[1])
+            if self.among_clients:
+                off = self._delay_s / (target_s * CLIENTS_TARGET)
+            else:
+                off = self._delay_s / max(target_s, self._typical[1])
             if off > 1:
                 self.window *= max(1 - SHRINK, 1 / off)
             elif in_use + 1 >= self.window:
                 self.window += GROWTH * (1 - off)
+        if self.among_clients and not in_use:
+            self.window = min(self.window, CLIENTS_START)  # what it was says nothing of the clients of today
         self.window = min(WINDOW_MAX, max(floor, self.window))
 
     @property
@@ -84,7 +106,8 @@ class Throttle:
         if self.window >= HELD_BACK_BELOW:
             return ""
         seconds, base = self._typical
-        return f"the nodes are busy: {_ms(seconds)} for what takes {_ms(base)} at rest"
+        who = "clients come first" if self.among_clients else "the nodes are busy"
+        return f"{who}: {_ms(seconds)} for what takes {_ms(base)} at rest"
 
 
 def _limits(margin: int | None) -> tuple[float, float]:

@@ -8,6 +8,7 @@ stay in the queue, and one whose owner has given up meanwhile is never sent.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -22,15 +23,23 @@ from objstore.wire.frames import Buffer
 WRITE_BUFFER_BYTES: Final = 1 * limits.MIB  # in the transport; beyond it frames wait in the queue
 _JOIN_BYTES_MAX: Final = 16 * limits.KIB  # larger buffers are not worth a copy
 _BATCH_BYTES: Final = 256 * limits.KIB  # between looks at whether the transport wants a pause
+_MALLOC_OPTIONS: Final = (
+    (-3, 2 * limits.RPC_PAYLOAD_BYTES_MAX),  # M_MMAP_THRESHOLD: smaller blocks come from the heap
+    (-1, 64 * limits.MIB),  # M_TRIM_THRESHOLD: what may lie free at the end of the heap
+    (-8, 1),  # M_ARENA_MAX: one heap for all threads
+)
 
 
 def keep_freed_blocks() -> None:
     """Make glibc keep freed payload buffers for the next payload: half the cost of receiving 256 KiB.
 
-    Its malloc gives back to the system what lies free beyond twice the largest block freed so far, and each new
-    buffer then faults its pages in again. So one block of the largest size is freed, untouched, at the start.
+    Its malloc gives back to the system at once what is large or lies free at the end, each thread has a heap of its own
+    that does the same, and each new buffer then faults its pages in again.
     """
-    bytes(limits.RPC_PAYLOAD_BYTES_MAX)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for option, value in _MALLOC_OPTIONS:
+            mallopt(option, value)
 
 
 class Link(asyncio.BufferedProtocol):

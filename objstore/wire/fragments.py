@@ -57,11 +57,13 @@ class FragHead(Message, frozen=True):
 
 class FragRead(Message, frozen=True):
     """Bytes [offset, offset+length) of the sealed cells (offset 0 = first byte after the header) as payload of
-    an Ok; NotFound when not held. Not verified here: the reader does (P4)."""
+    an Ok; NotFound when not held. Not verified here: the reader does (P4).
+    `backfill`: no client waits for it, a shard is made again or moved."""
 
     fragment: Fragment
     offset: Count
     length: Count
+    backfill: bool = False
 
 
 class FragLocate(Message, frozen=True):

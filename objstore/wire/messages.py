@@ -179,6 +179,8 @@ class NodeStatsReply(Message, frozen=True):
     data_changes: list[int] = msgspec.field(default_factory=list)
     # per partition: rises with every accepted or installed register
     meta_changes: list[int] = msgspec.field(default_factory=list)
+    client_calls: Count = 0  # calls that somebody outside the cluster waited for
+    closed: bool = False  # no fragment is on its way in, and none is taken as long as the node knows of no share of its
 
 
 class MapRead(Message, frozen=True):

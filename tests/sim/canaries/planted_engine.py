@@ -10,6 +10,7 @@ OBJECTS = "objstore.engine.objects"
 BUCKETS = "objstore.engine.buckets"
 MULTIPART = "objstore.engine.multipart"
 REBUILDING = "objstore.engine.rebuilding"
+WINDOWS = "objstore.codec.windows"
 PEERS = "objstore.engine.peers"
 DIRECTORY = "objstore.cluster.directory"
 PEERS = "objstore.engine.peers"
@@ -164,7 +165,7 @@ CANARIES = (
     ),
     Canary(
         "rebuilt from unverified cells",
-        REBUILDING,
+        WINDOWS,
         (
             Edit(
                 "cells.append(open_cell(fragment, stripe, view[offset : offset + length]))",

@@ -14,7 +14,7 @@ from objstore.adapters.disk import LocalDisk
 from objstore.adapters.kv import LmdbKV
 from objstore.model import limits
 from objstore.model.cluster import ClusterMap, ErasureCode, Layout, Node, View
-from objstore.model.errors import Fatal, InvalidRequest, Unreachable
+from objstore.model.errors import Fatal, InvalidRequest, StaleEpoch, Unreachable
 from objstore.model.ids import NodeId
 from objstore.model.manifest import FragmentId
 from objstore.node import index
@@ -23,10 +23,14 @@ from objstore.node.service import TABLES, NodeService
 from objstore.placement.topology import Topology
 from objstore.wire.messages import (
     CoGet,
+    FragCommit,
     FragDelete,
     FragLocate,
     FragLocated,
+    FragOpen,
+    FragOpened,
     FragPut,
+    FragRead,
     FragVerify,
     MapFound,
     MapRead,
@@ -69,6 +73,28 @@ def test_it_tells_the_newest_map_that_it_has_seen() -> None:
             seen.pop(0)
 
     with_node(check, newest_map=lambda: seen[0])
+
+
+def test_it_counts_what_clients_wait_for_and_no_backfill() -> None:
+    async def check(rig: Rig, node: NodeService) -> None:
+        async def counted() -> int:
+            stats = await ask(node, NodeStats())
+            assert isinstance(stats, NodeStatsReply)
+            return stats.client_calls
+
+        length = len(raw := whole(ONE))
+        await ask(node, FragPut(P, ONE.pack(), backfill=True), raw)
+        await ask(node, FragRead(ONE.pack(), 0, 1, backfill=True))
+        await ask(node, FragOpen(P, ONE.pack(), length, backfill=True))
+        await ask(node, FragVerify(ONE.pack()))
+        assert await counted() == 0
+        await ask(node, FragPut(P, ONE.pack()), raw)
+        await ask(node, FragRead(ONE.pack(), 0, 1))
+        await ask(node, FragOpen(P, ONE.pack(), length))
+        await ask(node, Named(node.id, encode_message(FragRead(ONE.pack(), 0, 1))))
+        assert await counted() == 4
+
+    with_node(check)
 
 
 def test_a_request_for_the_node_that_had_this_address_before_is_refused() -> None:
@@ -257,3 +283,32 @@ def test_a_node_on_real_adapters_keeps_everything_over_a_restart(tmp_path: Path)
 
 def used_blocks(root: Path) -> int:
     return sum(path.stat().st_blocks for path in (root / "volumes").iterdir())
+
+
+def test_a_node_without_a_share_takes_nothing_in_and_says_so() -> None:
+    shares = [True]
+    fragment = FragmentId(blob_in(3), 0, 0)
+
+    async def check(rig: Rig, node: NodeService) -> None:
+        async def closed() -> bool:
+            stats = await ask(node, NodeStats())
+            assert isinstance(stats, NodeStatsReply)
+            return stats.closed
+
+        assert not await closed()
+        opened = await ask(node, FragOpen(3, fragment.pack(), len(whole(fragment))))
+        assert isinstance(opened, FragOpened)
+        putting = asyncio.create_task(ask(node, FragPut(3, fragment.pack()), whole(fragment)))
+        await asyncio.sleep(0)
+        shares[0] = False
+        assert not await closed(), "one is still on its way in"
+        assert await putting == Ok()
+        assert await closed()
+        for request in (FragPut(3, fragment.pack()), FragOpen(3, fragment.pack(), 100), FragCommit(opened.stream)):
+            with pytest.raises(StaleEpoch, match="no share"):
+                await ask(node, request, whole(fragment))
+        shares[0] = True
+        assert not await closed()
+        assert await ask(node, FragPut(3, fragment.pack()), whole(fragment)) == Ok()
+
+    with_node(check, has_share=lambda node: shares[0])

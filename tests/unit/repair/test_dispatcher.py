@@ -38,7 +38,7 @@ class FakeExecutor:
         self.at_once = self.most_at_once = self.most_on_a_node = 0
         self.writing: dict[NodeId, int] = {}
 
-    async def run(self, job: Job, slot: Slot) -> list[Stored]:
+    async def run(self, job: Job, slot: Slot, window_bytes: int = 0) -> list[Stored]:
         self.tried.append((asyncio.get_running_loop().time(), job.blob.id))
         places = [*job.rebuild, *(Placed(moved.shard, moved.target) for moved in job.move)]
         targets = [placed.target for placed in places]

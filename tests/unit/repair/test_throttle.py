@@ -6,10 +6,14 @@ import asyncio
 import heapq
 import random
 
+import msgspec
 import pytest
 
-from objstore.repair.pace import Pace
+from objstore.engine.rebuilding import WINDOW_BYTES
+from objstore.model.ids import NodeId
+from objstore.repair.pace import SMALL_WINDOW_BYTES, Pace
 from objstore.repair.throttle import FLOOR, OPEN_FLOOR, WINDOW_MAX, Throttle
+from objstore.wire.messages import NodeStatsReply
 from tests.sim.loop import run
 from tests.unit.repair.acceptors import StillClock
 
@@ -168,3 +172,63 @@ def test_operations_wait_for_their_turn_and_cancelled_ones_leave_no_gap() -> Non
         assert (await _operations(free, 50, 0, 1.0)) == (1.0, 50)
 
     run(main, 5)
+
+
+def among_clients(throttle: Throttle, begin: float, end: float, *, took: float, best: float = 0.005) -> None:
+    """Steps with repair always at work; a node tells of ten more calls of clients each time."""
+    throttle.observe(begin, "op", best)
+    for tick in range(round(begin * 10), round(end * 10)):
+        throttle.hear(tick * 0.1, "n1", tick * 10)
+        throttle.observe(tick * 0.1, "op", took)
+        throttle.step(tick * 0.1, margin=2, in_use=20)
+
+
+def test_a_delay_that_nobody_minds_is_too_much_while_clients_are_under_way() -> None:
+    throttle = Throttle()
+    for tick in range(100):
+        throttle.observe(tick * 0.1, "op", 0.008 if tick else 0.005)
+        throttle.step(tick * 0.1, margin=2, in_use=20)
+    assert throttle.window == WINDOW_MAX and not throttle.among_clients
+    among_clients(throttle, 10, 20, took=0.008)
+    assert throttle.window == FLOOR
+    assert "clients come first" in throttle.why
+    for tick in range(200, 400):  # they have gone
+        throttle.hear(tick * 0.1, "n1", 2000)
+        throttle.observe(tick * 0.1, "op", 0.008)
+        throttle.step(tick * 0.1, margin=2, in_use=20)
+    assert throttle.window == WINDOW_MAX and not throttle.why
+
+
+def test_where_clients_are_not_delayed_either_repair_goes_on_beside_them() -> None:
+    throttle = Throttle()
+    among_clients(throttle, 0, 20, took=0.005)
+    assert throttle.window == WINDOW_MAX and throttle.among_clients
+
+
+def test_repair_begins_slowly_among_clients_and_a_node_that_was_started_again_is_no_client() -> None:
+    throttle = Throttle()
+    for tick in range(20):
+        throttle.hear(tick * 0.1, ("n1", 1), tick * 10)
+        throttle.step(tick * 0.1, margin=None, in_use=0)
+    assert throttle.window == 1.0
+    quiet = Throttle()
+    before = quiet.window
+    for tick, (boot, calls) in enumerate([(1, 100), (1, 100), (1, 101), (2, 5000), (2, 5000)]):
+        quiet.hear(float(tick), ("n1", boot), calls)
+        quiet.step(float(tick), margin=None, in_use=0)
+    assert not quiet.among_clients and quiet.window == before
+
+
+def test_operations_are_small_while_clients_are_under_way_unless_the_operator_wants_all() -> None:
+    async def main() -> None:
+        pace = Pace(StillClock(), "auto")
+        stats = NodeStatsReply("n1", "n1", 0, 0, 0, 0, 0, 7)
+        assert pace.window_bytes == WINDOW_BYTES
+        pace.hear(NodeId("n1"), stats)
+        pace.hear(NodeId("n1"), msgspec.structs.replace(stats, client_calls=100))
+        pace.step(2)
+        assert pace.window_bytes == SMALL_WINDOW_BYTES
+        pace.budget = "unlimited"
+        assert pace.window_bytes == WINDOW_BYTES
+
+    run(main, seed=1)
