@@ -189,6 +189,7 @@ async def _run_node(stack: AsyncExitStack, context: Context, link: Link, disk: L
         partition_bits=context.config.cluster.partition_bits,
         on_fatal=context.fail,
         newest_map=lambda: directory.raw_map,
+        has_share=directory.gives_share,
     )
     stack.push_async_callback(service.close)
     context.exporter.add_node(service)

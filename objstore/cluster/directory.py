@@ -72,6 +72,10 @@ class Directory:
         """For how long the coordinator has not answered; 0 while it does."""
         return 0 if self._away_since is None else 1 + int((self._clock.monotonic() - self._away_since) * 1000)
 
+    def gives_share(self, node: NodeId) -> bool:
+        """Whether the newest map gives it a share of the data; so it is while no map is known."""
+        return self.topology is None or node in self.topology.map.newest.layout.nodes
+
     def start(self) -> None:
         for prefix in self._prefixes:
             self._tasks.append(asyncio.create_task(self._follow(prefix), name=f"directory {prefix}"))

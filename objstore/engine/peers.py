@@ -16,7 +16,14 @@ from objstore.cluster.directory import Directory
 from objstore.engine.calls import ask
 from objstore.model import limits
 from objstore.model.cluster import is_at_least
-from objstore.model.errors import DeadlineExceeded, InsufficientStorage, ObjstoreError, QuorumLost, Unreachable
+from objstore.model.errors import (
+    DeadlineExceeded,
+    InsufficientStorage,
+    ObjstoreError,
+    QuorumLost,
+    StaleEpoch,
+    Unreachable,
+)
 from objstore.model.ids import NodeId
 from objstore.placement.topology import Topology
 from objstore.ports import Buffer, Clock, Transport
@@ -61,9 +68,12 @@ class Peers:
         the same. Returns with a later map at once, without one when all have answered or REFRESH_S are over.
 
         The nodes are asked because the data path needs no coordinator (P7); next time it will be other nodes."""
+        await asyncio.shield(self._begin_refresh())
+
+    def _begin_refresh(self) -> asyncio.Task[None]:
         if self._refreshing is None or self._refreshing.done():
             self._refreshing = asyncio.create_task(self._read_map(), name="refresh of the map")
-        await asyncio.shield(self._refreshing)
+        return self._refreshing
 
     async def _read_map(self) -> None:
         before = self.topology
@@ -123,6 +133,9 @@ class Peers:
             health.pause_s = min(health.pause_s * 2, SUSPECT_MAX_S)
             health.suspect_until = self._clock.monotonic() + health.pause_s
             self._unlisted.discard(node)
+            raise
+        except StaleEpoch:
+            self._begin_refresh()  # nobody waits for it: what was asked of this node others can do
             raise
         self._health.pop(node, None)
         if lease is None:

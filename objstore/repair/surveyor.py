@@ -340,7 +340,10 @@ class Surveyor:
         await in_parallel(WIDTH, due, one)
 
     def has_told_all(self, node: NodeId) -> bool:
-        """In the last look nothing had changed on the node that is not read yet."""
+        """Of a node without a share: it took nothing in any more when the last look began to read what nodes hold, and
+        nothing had changed there that is not read yet."""
+        if node not in self.stats or not self.stats[node].closed:
+            return False
         looks = [self._data.get((node, partition)) for partition in range(self.inventory.topology.map.partitions)]
         return self.listed and all(look is not None and look.signature == look.seen for look in looks)
 

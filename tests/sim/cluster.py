@@ -232,6 +232,7 @@ class SimCluster:
             record_file_bytes=RECORD_FILE_BYTES,
             on_fatal=on_fatal,
             newest_map=lambda: directory.raw_map,
+            has_share=directory.gives_share,
         )
         machine.service = service
         self.network.listen(machine.name, machine.name, service)

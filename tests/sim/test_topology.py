@@ -4,13 +4,14 @@ killed: nothing is lost, the cluster comes to rest with the members that were wa
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 
 import pytest
 
 from objstore.cluster.port import MAP_KEY, PLAN_KEY
 from objstore.model.cluster import decode_map
+from objstore.node import index
 from objstore.placement.preview import moves_min
 from tests.sim import layouts
 from tests.sim.cluster import SimCluster, SimNode
@@ -148,3 +149,34 @@ def test_a_plan_is_carried_out_once_and_moves_no_more_than_it_must() -> None:
             assert survey.nodes[machine.service.id].fragments <= 2.5 * held * least / slots + 8  # type: ignore[union-attr]
 
     run(main, 7)
+
+
+def test_a_write_from_before_a_drain_stores_nothing_on_the_node_that_leaves() -> None:
+    """INV-17: what came after the last look would leave with the node."""
+
+    async def main() -> None:
+        async with SimCluster(41, nodes=8) as cluster:
+            one, leaving = cluster.engines[0], cluster.machines[2]
+            await one.create_bucket("b")
+            go_on = asyncio.Event()
+
+            async def slow() -> AsyncIterator[bytes]:
+                yield bytes(30_000)
+                await go_on.wait()
+                yield bytes(40_000)
+
+            puts = [asyncio.ensure_future(one.put_object("b", f"k{n}", slow(), 70_000, {})) for n in range(12)]
+            await asyncio.sleep(1)
+            cluster.network.blocked |= {("gateway1", "coordinator"), ("coordinator", "gateway1")}
+            await layouts.drain(cluster, leaving)
+            assert not await layouts.has_share(cluster, leaving)
+            go_on.set()
+            await asyncio.gather(*puts)
+            assert leaving.service is not None and not [one for one, _ in leaving.kv.scan(index.FRAG, b"")]
+            await layouts.remove(cluster, leaving)
+            assert not await layouts.is_member(cluster, leaving)
+            for number in range(12):
+                info = await cluster.engines[1].head_object("b", f"k{number}")
+                assert not any(blob.absent for blob in info.blobs)
+
+    run(main, 41)

@@ -188,4 +188,18 @@ CANARIES = (
         limit=20,
         quick=True,
     ),
+    Canary(
+        "a drained node goes on taking",
+        "objstore.node.service",
+        (
+            Edit(
+                "        if not self._has_share():\n            raise StaleEpoch",
+                "        if False:\n            raise StaleEpoch",
+            ),
+        ),
+        "pytest tests/sim/test_topology.py::test_a_write_from_before_a_drain_stores_nothing_on_the_node_that_leaves",
+        "INV-17: what a writer with an old map stores on a node that was drained leaves with it",
+        limit=1,
+        quick=True,
+    ),
 )
