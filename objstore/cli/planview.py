@@ -44,10 +44,10 @@ def rate_of(survey: Survey | None, configured: object) -> Rate | None:
     if survey is not None and survey.repair.bytes_per_s > 0:
         return Rate(survey.repair.bytes_per_s, "as measured now")
     receipts = [*survey.receipts, survey.receipt] if survey is not None else []
-    # Each waits for something at times, until a node is given up or all is whole: in the largest that weighs least.
+    # In the largest the time from the first look to the last weighs least.
     largest = max((one for one in receipts if one is not None), key=lambda one: one.bytes, default=None)
     if largest is not None and largest.bytes >= MEASURED_MIN_BYTES and largest.finished_ms > largest.started_ms:
-        seconds = (largest.finished_ms - largest.started_ms) / 1000
+        seconds = largest.worked_s or (largest.finished_ms - largest.started_ms) / 1000
         return Rate(largest.bytes / seconds, f"as measured in a recent {largest.kind}")
     if isinstance(configured, int) and configured > 0:
         return Rate(float(configured), "as configured")

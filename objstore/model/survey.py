@@ -84,6 +84,7 @@ class Receipt(msgspec.Struct, frozen=True):
     retries: int
     kind: Kind = "repair"
     failed: int = 0  # attempts of items that had failed many times before they succeeded
+    worked_s: float = 0.0  # in which it did not only wait; 0 = hardly any, or not known
 
 
 class Episode(msgspec.Struct, frozen=True):
@@ -94,6 +95,7 @@ class Episode(msgspec.Struct, frozen=True):
     objects: int
     bytes: int
     retries: int
+    worked_s: float = 0.0
 
 
 class FailedItem(msgspec.Struct, frozen=True):

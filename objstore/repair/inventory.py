@@ -338,19 +338,21 @@ class Inventory:
         record, partition = self.record(key), self._partition_of_key.get(key)
         if self._unlisted and any(ref.id in self._unlisted for ref in (record.blobs if record else ())):
             return
-        level, harm = self.code.shards, Harm.NONE
+        level, harm, at_home = self.code.shards, Harm.NONE, True
         for ref in record.blobs if record else ():
             for segment in segments_of(ref):
                 flaw = self.flaws.get(segment)
                 if flaw is not None:
                     level = min(level, flaw.level)
                     harm = max(harm, flaw.harm)
+                    at_home = at_home and not flaw.absent_at
         counted = record is not None and record.counted and partition is not None
         if counted:
             assert partition is not None
             answering, lagging = self._replicas.get(partition, (0, {}))
             level = min(level, replica_level(answering - lagging.get(key, 0), self.code))
-            self.tally.set_verdict(key, (level, Harm.DAMAGED if level < self.code.shards else harm))
+            verdict = level, Harm.DAMAGED if level < self.code.shards else harm
+            self.tally.set_verdict(key, verdict, at_home=at_home)
         else:
             self.tally.set_verdict(key, None)
         self.tally.set_part(key, harm if record is not None and not counted else Harm.NONE)

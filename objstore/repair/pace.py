@@ -20,9 +20,10 @@ from objstore.repair.throttle import Throttle
 from objstore.wire.messages import FragHead, FragPut, FragRead, FragWrite, NodeStats, NodeStatsReply, Reply, Request
 
 BURST_S = 0.25  # over which the budget is averaged
-REST_MAX_S = 1.0  # of a window below 1
 UNLIMITED = 1e9
 SMALL_WINDOW_BYTES = 2 * MIB
+WHOLE_BYTES = SMALL_WINDOW_BYTES // 4  # written: an operation that counts as one among clients; smaller ones as less,
+WEIGHT_MIN = 0.125  # ... down to this: many small ones keep nobody waiting for longer than one large one does
 TIMED = (FragHead, FragPut, FragRead, FragWrite, NodeStats)
 """Calls whose time depends on their size and on what else is going on, and on nothing else."""
 
@@ -33,10 +34,9 @@ class Pace:
         self._clock = clock
         self._throttle = Throttle()
         self._paid_until = 0.0
-        self._in_flight = 0
-        self._most_in_flight = 0  # since the last step
-        self._rest_until = 0.0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._in_flight = 0.0  # weight of the operations
+        self._most_in_flight = 0.0  # since the last step
+        self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()
 
     # --- what is told ---
 
@@ -76,39 +76,44 @@ class Pace:
 
     # --- operations ---
 
-    async def enter(self, size: int) -> None:
-        """Wait until an operation that writes so many bytes may begin."""
+    async def enter(self, size: int) -> float:
+        """Wait until an operation that writes so many bytes may begin; returns its weight."""
         await self._spend(size)
-        if self._waiting or not self._has_room():
+        weight = self._weight(size)
+        if self._waiting or not self._has_room(weight):
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
+            self._waiting.append((weight, turn))
             try:
                 await turn
             except asyncio.CancelledError:
                 if turn.done() and not turn.cancelled():
-                    self.leave(0.0)
+                    self.leave(weight)
                 raise
         else:
-            self._take()
+            self._take(weight)
+        return weight
 
-    def leave(self, seconds: float) -> None:
-        self._in_flight -= 1
-        if self.window < 1:
-            self._rest_until = self._clock.monotonic() + min(REST_MAX_S, seconds * (1 / self.window - 1))
+    def leave(self, weight: float) -> None:
+        self._in_flight -= weight
         self._let_in()
 
-    def _has_room(self) -> bool:
-        return self._in_flight < max(1, int(self.window)) and self._clock.monotonic() >= self._rest_until
+    def _weight(self, size: int) -> float:
+        if self.budget == "unlimited" or not self._throttle.among_clients:
+            return 1.0
+        return min(1.0, max(WEIGHT_MIN, size / WHOLE_BYTES))
 
-    def _take(self) -> None:
-        self._in_flight += 1
+    def _has_room(self, weight: float) -> bool:
+        return self._in_flight + weight <= self.window or not self._in_flight
+
+    def _take(self, weight: float) -> None:
+        self._in_flight += weight
         self._most_in_flight = max(self._most_in_flight, self._in_flight)
 
     def _let_in(self) -> None:
-        while self._waiting and self._has_room():
-            turn = self._waiting.popleft()
+        while self._waiting and self._has_room(self._waiting[0][0]):
+            weight, turn = self._waiting.popleft()
             if not turn.done():
-                self._take()
+                self._take(weight)
                 turn.set_result(None)
 
     async def _spend(self, size: int) -> None:
@@ -132,14 +137,14 @@ class Work:
 
     @asynccontextmanager
     async def slot(self, size: int) -> AsyncIterator[None]:
-        await self._pace.enter(size)
+        weight = await self._pace.enter(size)
         began = self._clock.monotonic()
         try:
             yield
         finally:
             seconds = self._clock.monotonic() - began
             self.held_s += seconds
-            self._pace.leave(seconds)
+            self._pace.leave(weight)
         if size:
             self.written += size
             self._on_written(size)

@@ -165,6 +165,7 @@ class _Episode:
     before: tuple[int, int, int] = (0, 0, 0)
     zero: tuple[int, int, int] = (0, 0, 0)
     speed: Speed = field(default_factory=Speed)
+    worked_s: float = 0.0
 
     def done(self, figures: tuple[int, int, int]) -> tuple[int, int, int]:
         objects, size, retries = (b + f - z for b, f, z in zip(self.before, figures, self.zero, strict=True))
@@ -172,8 +173,14 @@ class _Episode:
 
     def end(self, figures: tuple[int, int, int]) -> None:
         self.started_ms = 0
+        self.worked_s = 0.0
         self.before = (0, 0, 0)
         self.zero = figures
+
+
+def _hides_moves(now: Situation) -> bool:
+    """Who is away wants its shards when it is back, and what is damaged may have to move once it is whole."""
+    return bool(now.silent) or now.debt > now.hopeless
 
 
 RESTED_S = 3.0  # after so long without work of a kind its old rate says nothing
@@ -200,6 +207,7 @@ class Ledger:
             episode = self._both[one.kind]
             episode.started_ms = one.started_ms
             episode.before = (one.objects, one.bytes, one.retries)
+            episode.worked_s = one.worked_s
 
     def note(self, now_ms: int, text: str) -> None:
         if not self.events or self.events[-1].text != text:
@@ -227,7 +235,7 @@ class Ledger:
 
     def episodes(self, now: Situation) -> list[Episode]:
         return [
-            Episode(kind, one.started_ms, *one.done(self._figures(kind, now)))
+            Episode(kind, one.started_ms, *one.done(self._figures(kind, now)), worked_s=round(one.worked_s, 1))
             for kind, one in self._both.items()
             if one.started_ms
         ]
@@ -240,8 +248,11 @@ class Ledger:
         kind = situation.kind
         episode = self._both[kind]
         if situation.in_work:
-            if now - self._worked_at.get(kind, float("-inf")) > RESTED_S:
+            since = now - self._worked_at.get(kind, float("-inf"))
+            if since > RESTED_S:
                 episode.speed.begin(now)
+            else:
+                episode.worked_s += since
             self._worked_at[kind] = now
         moved = self._both["rebalance"].done(self._figures("rebalance", situation))[1]
         plain = RepairProgress(
@@ -292,6 +303,8 @@ class Ledger:
     def _follow(self, now: float, now_ms: int, kind: Kind, situation: Situation, debt: int, *, works: bool) -> None:
         """Begin the episode, or end it."""
         episode = self._both[kind]
+        if kind == "rebalance" and episode.started_ms and _hides_moves(situation):
+            return
         if debt or works:
             if works and not episode.started_ms and (debt or kind == "repair"):
                 episode.started_ms = now_ms
@@ -302,7 +315,8 @@ class Ledger:
         done, size, retries = episode.done(figures)
         if (episode.started_ms and done) or size:
             started = episode.started_ms or now_ms
-            self.receipts.append(Receipt(started, now_ms, done, size, retries, kind))
+            worked_s = round(episode.worked_s, 1)
+            self.receipts.append(Receipt(started, now_ms, done, size, retries, kind, worked_s=worked_s))
             took = f"{(now_ms - started) / 1000:.0f} s"
             self.note(now_ms, f"{kind} finished: {_count(done, 'object')}, {_size(size)} in {took}")
         episode.end(figures)

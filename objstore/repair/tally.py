@@ -69,8 +69,8 @@ class Tally:
         for number in flaw.absent_at:
             self._missing[number] = self._missing.get(number, 0) + sign
 
-    def set_verdict(self, key: bytes, verdict: tuple[int, Harm] | None) -> None:
-        """None: there is no such object (any more)."""
+    def set_verdict(self, key: bytes, verdict: tuple[int, Harm] | None, *, at_home: bool = True) -> None:
+        """None: there is no such object (any more). Not at_home: a home that is away lacks its shard, and it waits."""
         old = self._verdicts.pop(key, None)
         self._harmed.pop(key, None)
         if old is not None:
@@ -85,7 +85,7 @@ class Tally:
         self.objects[verdict[1]] += 1
         if old is not None and old[1] is Harm.DAMAGED > verdict[1]:
             self.restored += 1
-        if old is not None and old[1] is Harm.MISPLACED > verdict[1]:
+        if old is not None and old[1] is Harm.MISPLACED > verdict[1] and at_home:
             self.rehomed += 1
 
     def set_part(self, key: bytes, harm: Harm) -> None:

@@ -26,7 +26,7 @@ GROWTH = 1.5  # of the window per step, when there is no delay at all
 SHRINK = 0.5  # the most that is kept away of the window per step
 BASE_SPAN_S = 60.0  # the least time of a call is remembered for BASE_SPANS of these
 BASE_SPANS = 10
-FLOOR = 0.25  # of one operation: three quarters of the time repair rests
+FLOOR = 1.0  # to rest besides would make it no shorter for clients, where the delay is theirs or of others
 OPEN_FLOOR = 4.0
 OPEN_TARGET = 8.0  # times TARGET_S, when nothing more may be lost
 HELD_BACK_BELOW = 2.0
@@ -51,7 +51,7 @@ class Base:
 
 
 class Throttle:
-    """`window`: how many operations may be in flight; below 1 the share of the time that one may be."""
+    """`window`: how many operations may be in flight."""
 
     def __init__(self) -> None:
         self.window = WINDOW_START
@@ -116,7 +116,7 @@ def _limits(margin: int | None) -> tuple[float, float]:
         return FLOOR, TARGET_S / 2
     if margin <= 0:
         return OPEN_FLOOR, TARGET_S * OPEN_TARGET
-    return (1.0, TARGET_S * 2) if margin == 1 else (FLOOR, TARGET_S)
+    return FLOOR, TARGET_S * 2 if margin == 1 else TARGET_S
 
 
 def _ms(seconds: float) -> str:

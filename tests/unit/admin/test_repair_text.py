@@ -54,12 +54,14 @@ def test_only_receipts_that_came_since_are_printed() -> None:
 
 
 def test_the_screen_shows_the_budget_and_what_is_still_to_be_moved() -> None:
-    from objstore.model.cluster import ClusterMap, ErasureCode, Layout, View
+    from objstore.model.cluster import ClusterMap, ErasureCode, GatewayLease, Layout, View
 
     repair = RepairProgress("running", done=5, total=10, bytes_done=MIB, bytes_total=2 * MIB, misplaced=3)
     survey = Survey(0, "r1", 1, "4+2", repair=repair)
     cluster_map = ClusterMap("c" * 32, ErasureCode(4, 2), 1, "zfec", (), View(1, Layout((), (), ())))
     console = Console(file=io.StringIO(), width=88)
-    console.print(screen.render(build(Observation(0, cluster_map=cluster_map, survey=survey))))
+    r1 = GatewayLease("r", "r1", "", 0, "1")
+    seen = Observation(0, cluster_map=cluster_map, survey=survey, repairers=(r1,), leader="r")
+    console.print(screen.render(build(seen)))
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "1 MiB of 2 MiB · budget auto" in shown and "3 objects to move home when all is whole" in shown

@@ -162,6 +162,45 @@ def test_a_node_that_died_a_moment_ago_lowers_what_may_be_lost_though_the_survey
     assert build(with_probe("refused", 2, 3)).can_lose == 0
 
 
+AT_WORK = RepairProgress(
+    "running", done=3, total=10, bytes_per_s=2e7, items_per_s=40.0, eta_s=5.0, started_ms=NOW - 9_000
+)
+OTHER = GatewayLease("q", "r2", "", NOW - 60_000, "1")
+SUCCESSIONS = {
+    "it leads": (with_survey(repair=AT_WORK), AT_WORK),
+    "nobody yet": (
+        changed(with_survey(repair=AT_WORK), leader="", repairers=(OTHER,)),
+        "r1, which was at work, is gone; another repairer takes over",
+    ),
+    "nobody ever": (
+        changed(with_survey(repair=AT_WORK), leader="", repairers=()),
+        "r1, which was at work, is gone; no repairer runs",
+    ),
+    "another": (
+        changed(with_survey(repair=AT_WORK), leader="q", repairers=(OTHER,)),
+        "r2 has taken over, and looks at the data first",
+    ),
+    "its next life": (
+        changed(with_survey(repair=AT_WORK), repairers=(GatewayLease("r", "r1", "", NOW - 100, "1"),)),
+        "r1 has taken over, and looks at the data first",
+    ),
+    "paused": (
+        changed(with_survey(repair=RepairProgress("paused", "by an operator")), leader="", repairers=(OTHER,)),
+        RepairProgress("paused", "by an operator"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SUCCESSIONS)
+def test_the_rate_and_the_eta_of_a_repairer_that_is_gone_are_not_shown(name: str) -> None:
+    seen, expected = SUCCESSIONS[name]
+    shown = build(seen).repair
+    if isinstance(expected, str):
+        gone = {"bytes_per_s": 0.0, "items_per_s": 0.0, "eta_s": None}
+        expected = msgspec.structs.replace(AT_WORK, state="waiting", reason=expected, **gone)
+    assert shown == expected
+
+
 def test_a_node_given_up_and_rebuilt_leaves_the_full_margin() -> None:
     status = build(with_map(current=View(1, LAYOUT, (IDS[0],))))
     assert status.can_lose == 2

@@ -36,6 +36,8 @@ def test_the_time_of_a_plan_comes_from_the_largest_receipt_and_not_from_one_that
     waited = Receipt(0, 60_000, 7, 2 * MIB, 0, "rebalance")
     rate = rate_of(surveyed(large, waited), None)
     assert rate is not None and rate.bytes_per_s == 30 * MIB and rate.source == "as measured in a recent repair"
+    rate = rate_of(surveyed(msgspec.structs.replace(waited, worked_s=0.5)), None)
+    assert rate is not None and rate.bytes_per_s == 4 * MIB, "of a minute it worked half a second"
 
 
 def test_what_is_measured_now_counts_most_and_what_says_nothing_is_left_out() -> None:

@@ -12,6 +12,7 @@ from objstore.placement.layout import compute_layout
 from objstore.placement.topology import Topology
 from objstore.repair.inventory import Inventory, Record
 from objstore.repair.redundancy import Copy, replica_level, segment_level
+from objstore.repair.tally import Harm
 
 CODE = ErasureCode(2, 1)
 NODES = tuple(NodeId(letter * 16) for letter in "abcd")
@@ -133,6 +134,33 @@ def test_what_repair_notes_counts_before_the_next_listing() -> None:
     assert inventory.tally.histogram == [0, 0, 0, 1]
     assert inventory.tally.restored == 0 and not inventory.tally.harmed()
     assert sum(inventory.noted(node, partition) for node in NODES) == before + 3
+
+
+def test_an_object_is_rehomed_when_its_shard_is_at_home_and_not_when_its_home_goes_away() -> None:
+    inventory = Inventory(CODE)
+    inventory.set_cluster(MAPS[0], NODES)
+    inventory.set_replicas(0, 3, {})
+    inventory.set_record(0, KEYS[0], Record(b"b", True, BLOBS[:1]))
+    segment = BLOBS[0].id + bytes(4)
+    partition = inventory.partition_of(segment)
+    owners = MAPS[0].data_owners(partition)
+    elsewhere = next(node for node in NODES if node not in owners)
+    for shard, node in enumerate((elsewhere, *owners[1:])):
+        inventory.note_stored(node, partition, segment + bytes((shard,)))
+    inventory.judge(100)
+    found = [(inventory.tally.count(Harm.MISPLACED), inventory.tally.rehomed)]
+    for live in ([node for node in NODES if node != owners[0]], NODES):
+        inventory.set_cluster(MAPS[0], live)
+        inventory.judge(100)
+        found.append((inventory.tally.count(Harm.MISPLACED), inventory.tally.rehomed))
+    inventory.note_stored(owners[0], partition, segment + bytes(1))
+    inventory.judge(100)
+    assert [*found, (inventory.tally.count(Harm.MISPLACED), inventory.tally.rehomed)] == [
+        (1, 0),
+        (0, 0),
+        (1, 0),
+        (0, 1),
+    ]
 
 
 def with_a_silent_owner(absent: tuple[tuple[int, int], ...] = ()) -> tuple[Inventory, BlobRef, int, NodeId]:

@@ -85,7 +85,7 @@ def test_an_episode_counts_the_debt_that_is_left_and_ends_with_a_receipt() -> No
         ledger.failed("repair")
     over = ledger.progress(8.0, 9_000, replace(QUIET, restored=12))
     assert over.state == "idle" and over.started_ms == 0
-    assert ledger.receipt == Receipt(2_000, 9_000, 12, 1200, 3, "repair")
+    assert ledger.receipt == Receipt(2_000, 9_000, 12, 1200, 3, "repair", worked_s=5.0)
     assert [event.text for event in ledger.events] == [
         "repair started: 10 objects",
         "repair finished: 12 objects, 1.2 KiB in 7 s",
@@ -115,6 +115,40 @@ def test_a_rebalance_is_an_episode_of_its_own_and_waits_out_a_repair() -> None:
     ledger.finished(6.0, "rebalance", 0, 0.1, 500)
     assert ledger.progress(7.0, 7_000, replace(QUIET, rehomed=8, restored=5)).state == "idle"
     assert list(ledger.receipts)[1:] == [Receipt(1_000, 7_000, 8, 800, 0, "rebalance")]
+
+
+def test_a_receipt_says_how_long_was_worked_and_not_waited() -> None:
+    ledger = Ledger()
+    hurt = replace(QUIET, debt=2, left=left(2, 200), in_work=1)
+    for at in (1.0, 1.5, 2.0):
+        ledger.progress(at, round(1000 * at), hurt)
+    ledger.progress(3.0, 3_000, replace(hurt, in_work=0, silent=("n3",), waiting=2))
+    waited = replace(hurt, debt=1, restored=1)
+    ledger.progress(60.0, 60_000, waited)
+    going_on = ledger.episodes(waited)
+    assert going_on == [Episode("repair", 1_000, 1, 0, 0, worked_s=1.0)]
+    following = Ledger()
+    following.take_over(Survey(60_000, "r1", 3, "4+2", episodes=going_on))
+    for at in (8.0, 8.5):
+        following.progress(at, 62_000, replace(hurt, debt=1))
+    following.progress(9.0, 63_000, replace(QUIET, restored=1))
+    assert following.receipt == Receipt(1_000, 63_000, 2, 0, 0, "repair", worked_s=1.5)
+
+
+def test_a_rebalance_is_not_over_when_the_node_that_it_fills_is_away() -> None:
+    ledger = Ledger()
+    moving = replace(QUIET, misplaced=8, left_to_move=left(8, 800), in_work=2, only_moves=True)
+    ledger.progress(1.0, 1_000, moving)
+    ledger.finished(2.0, "rebalance", 0, 0.1, 300)
+    gone = replace(QUIET, live=7, silent=("n9",), rehomed=3)
+    assert ledger.progress(3.0, 3_000, gone).state == "idle"
+    ledger.progress(4.0, 4_000, replace(QUIET, debt=2, rehomed=3))  # it is back, and its metadata lag
+    assert not ledger.receipts
+    again = ledger.progress(5.0, 5_000, replace(moving, misplaced=5, left_to_move=left(5, 500), rehomed=3))
+    assert (again.kind, again.started_ms, again.done, again.total) == ("rebalance", 1_000, 3, 8)
+    ledger.finished(6.0, "rebalance", 0, 0.1, 500)
+    ledger.progress(7.0, 7_000, replace(QUIET, rehomed=8, debt=1, hopeless=1))  # nothing can be done about that one
+    assert list(ledger.receipts) == [Receipt(1_000, 7_000, 8, 800, 0, "rebalance")]
 
 
 def test_the_next_leader_goes_on_with_the_episodes() -> None:
