@@ -21,7 +21,7 @@ from objstore.wire.messages import FragHead, FragPut, FragRead, FragWrite, NodeS
 
 BURST_S = 0.25  # over which the budget is averaged
 UNLIMITED = 1e9
-SMALL_WINDOW_BYTES = 2 * MIB
+SMALL_WINDOW_BYTES = MIB
 WHOLE_BYTES = SMALL_WINDOW_BYTES // 4  # written: an operation that counts as one among clients; smaller ones as less,
 WEIGHT_MIN = 0.125  # ... down to this: many small ones keep nobody waiting for longer than one large one does
 TIMED = (FragHead, FragPut, FragRead, FragWrite, NodeStats)
