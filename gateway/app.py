@@ -1,6 +1,6 @@
 """The gateway's HTTP server: aiohttp's low-level `web.Server`, one pipeline for every request.
 
-request id -> bound on requests in flight -> authentication -> route -> handler -> response, access log.
+request id -> bound on requests in flight -> authentication -> route -> authorisation -> handler -> response, log.
 Whatever goes wrong becomes an S3 error document; once the headers of a response have left, it becomes a broken
 connection instead, so that no client ever takes a short body for a whole one.
 Health and metrics are beside it (`gateway.pages`).
@@ -18,16 +18,19 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
 from gateway import pages
-from gateway.handlers import HANDLERS
+from gateway.handlers import HANDLERS, buckets, cors
+from gateway.handlers.access import Access, authenticate
 from gateway.handlers.call import Call, Trace
 from gateway.handlers.responses import as_s3_error, close_if_unread, empty, failure, resource, stamp
 from gateway.port import Engine
 from gateway.s3.errors import S3Error
+from gateway.s3.owners import check_expected_owner
 from gateway.s3.router import route
-from gateway.s3.sigv4 import SigningKeys, verify
+from gateway.s3.sigv4 import SigningKeys
 from gateway.s3.target import collect_headers, effective_headers, parse_target
 from gateway.settings import GatewaySettings
 from objstore.model.context import begin_request
+from objstore.model.errors import NoSuchKey
 from objstore.model.traffic import Traffic
 
 _access_log = logging.getLogger("gateway.access")
@@ -111,20 +114,33 @@ class Gateway:
             )
         if len(self._busy) > settings.requests_max:
             raise S3Error("SlowDown")
-        auth = verify(
+        if request.method == "OPTIONS":
+            trace.operation = cors.PREFLIGHT
+            return await cors.preflight(self.engine, target, headers)
+        trace.cors = await cors.headers_for(self.engine, target, request.method, headers)
+        now_ms = settings.clock.wall_ms()
+        auth, caller = await authenticate(
             request.method,
             target,
             headers,
-            secret_of=settings.keys.get,
+            root=settings.keys,
+            identities=settings.identities,
             keys=self._signing_keys,
-            now=settings.clock.wall_ms() / 1000,
+            now=now_ms / 1000,
         )
         trace.access_key = auth.access_key
         headers = effective_headers(headers, target.query)
         operation = route(request.method, target.bucket, target.key, target.query, headers)
         trace.operation = operation.value
-        call = Call(self.engine, settings, request, trace, target, headers, auth, operation)
-        return await HANDLERS[operation](call)
+        check_expected_owner(headers, buckets.OWNER.id)
+        access = Access(self.engine, request, target, headers, auth, caller, now_ms)
+        await access.check_operation(operation)
+        call = Call(self.engine, settings, request, trace, target, headers, auth, operation, access)
+        try:
+            return await HANDLERS[operation](call)
+        except NoSuchKey:
+            await access.may_know(operation)
+            raise
 
     def _failed(self, request: web.BaseRequest, trace: Trace, error: Exception) -> web.StreamResponse:
         """An error document, or a broken connection when a response is already on its way."""

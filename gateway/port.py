@@ -6,33 +6,50 @@ never by the gateway before it. Names and keys arrive checked (`gateway.s3.names
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
+from objstore.engine.sealing import Sealing, Unseal
 from objstore.engine.types import (
     ALWAYS,
     BucketInfo,
+    Deleted,
     ObjectInfo,
     ObjectPage,
     PartInfo,
     PartPage,
     Reach,
     UploadPage,
+    VersionPage,
     WriteCondition,
 )
+from objstore.model.identity import Identity
+from objstore.model.records import NO_LOCK, BucketState, Lock, ObjectVersion
+from objstore.model.sealed import Sealed
 from objstore.ports import Buffer
 
 Finish: TypeAlias = Callable[[], dict[str, str]]
 """Called after the last byte and before the commit: headers to add, or an exception that aborts."""
 
 
+class IdentityStore(Protocol):
+    async def find(self, access_key: str) -> Identity | None:
+        """None: no such key, or a disabled one. At most 2 s old."""
+
+
 class Engine(Protocol):
     async def reach(self) -> Reach:
         """Why reads and writes would fail now: found out, not assumed."""
 
-    async def create_bucket(self, name: str) -> BucketInfo: ...
+    async def create_bucket(
+        self, name: str, *, owner: str = "", versioning: str = "", config: Mapping[str, bytes] | None = None
+    ) -> BucketInfo: ...
 
-    async def get_bucket(self, name: str) -> BucketInfo: ...
+    async def get_bucket(self, name: str, *, fresh: bool = True) -> BucketInfo:
+        """Without `fresh` the answer may be some seconds old."""
+
+    async def configure_bucket(self, name: str, edit: Callable[[BucketState], BucketState]) -> BucketInfo:
+        """`edit` is pure, may run several times, and may raise what is to be raised."""
 
     async def delete_bucket(self, name: str) -> None: ...
 
@@ -49,22 +66,60 @@ class Engine(Protocol):
         condition: WriteCondition = ALWAYS,
         content_md5: bytes | None = None,
         finish: Finish | None = None,
+        tags: Mapping[str, str] | None = None,
+        lock: Lock = NO_LOCK,
+        sealing: Sealing | None = None,
     ) -> ObjectInfo:
         """Reads `body` until it stops (not merely `size` bytes: what follows them is verified there), then calls
         `finish`. An exception from either leaves nothing visible. Chunks are views that may be kept."""
 
-    async def head_object(self, bucket: str, key: str) -> ObjectInfo: ...
+    async def head_object(self, bucket: str, key: str, version_id: str | None = None) -> ObjectInfo:
+        """The newest version, or the one that is named. NoSuchKey, NoSuchVersion, IsDeleteMarker."""
 
-    def read(self, info: ObjectInfo, offset: int, length: int) -> AsyncIterator[Buffer]:
-        """Exactly `length` verified bytes, or an exception."""
+    async def amend_object(
+        self, bucket: str, key: str, version_id: str | None, edit: Callable[[ObjectVersion], ObjectVersion]
+    ) -> str:
+        """Change what is known of a version (tags, lock), not its bytes; its id as shown. `edit` as above."""
 
-    async def delete_object(self, bucket: str, key: str, *, condition: WriteCondition = ALWAYS) -> bool: ...
+    def read(self, info: ObjectInfo, offset: int, length: int, sealing: Sealing | None = None) -> AsyncIterator[Buffer]:
+        """Exactly `length` verified bytes, or an exception. An encrypted object needs its `sealing`."""
+
+    async def delete_object(
+        self,
+        bucket: str,
+        key: str,
+        version_id: str | None = None,
+        *,
+        condition: WriteCondition = ALWAYS,
+        bypass: bool = False,
+    ) -> Deleted:
+        """`bypass`: governance retention does not count. ObjectLocked."""
 
     async def list_objects(
         self, bucket: str, *, prefix: str = "", delimiter: str = "", after: str = "", limit: int = 1000
     ) -> ObjectPage: ...
 
-    async def create_upload(self, bucket: str, key: str, headers: dict[str, str]) -> str: ...
+    async def list_versions(
+        self,
+        bucket: str,
+        *,
+        prefix: str = "",
+        delimiter: str = "",
+        after_key: str = "",
+        after_version: str = "",
+        limit: int = 1000,
+    ) -> VersionPage: ...
+
+    async def create_upload(
+        self,
+        bucket: str,
+        key: str,
+        headers: dict[str, str],
+        *,
+        tags: Mapping[str, str] | None = None,
+        lock: Lock = NO_LOCK,
+        sealed: Sealed | None = None,
+    ) -> str: ...
 
     async def put_part(
         self,
@@ -77,6 +132,7 @@ class Engine(Protocol):
         *,
         content_md5: bytes | None = None,
         finish: Finish | None = None,
+        unseal: Unseal | None = None,
     ) -> PartInfo: ...
 
     async def list_parts(
@@ -103,6 +159,7 @@ class Engine(Protocol):
         *,
         condition: WriteCondition = ALWAYS,
         headers: dict[str, str] | None = None,
+        part_checksums: bytes = b"",
     ) -> ObjectInfo: ...
 
     async def abort_upload(self, bucket: str, key: str, upload_id: str) -> None: ...

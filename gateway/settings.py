@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
+from gateway.port import IdentityStore
+from objstore.model.sealed import KeyRing
 from objstore.ports import Clock, Random
 
 
@@ -16,6 +18,8 @@ class GatewaySettings:
     keys: Mapping[str, str] = field(repr=False)  # access key -> secret key
     clock: Clock
     random: Random
+    identities: IdentityStore | None = field(default=None, repr=False)  # users; None: only `keys` sign in
+    encryption: KeyRing | None = field(default=None, repr=False)  # None: only keys of clients encrypt
     domain: str | None = None  # for virtual-host addressing: bucket.domain
     requests_max: int = 1024  # in flight; beyond it a request is answered 503 SlowDown at once
     default_checksum: str | None = "crc64nvme"  # computed and stored when a client names none, as AWS does

@@ -16,6 +16,7 @@ from gateway.s3.errors import S3Error
 from gateway.s3.payload import Payload, read_small_body
 from objstore.ports import Buffer
 
+_BYTES_PER_S_MIN = 256  # of a body, while the gateway waits for it: a byte now and then holds no connection
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -41,17 +42,24 @@ async def read_document(call: Call) -> bytes:
 
 
 async def _received(call: Call) -> AsyncIterator[bytes]:
-    """Network buffers as they come. Silence for too long, or a lost connection, is an S3Error."""
+    """Network buffers as they come. Waiting for too long, or a lost connection, is an S3Error.
+
+    Every wait takes from `patience`, every byte gives a little back. What the engine takes to write does not count.
+    """
     content = call.request.content
     trace = call.trace
+    now = call.settings.clock.monotonic
+    patience = call.settings.body_idle_s
     _tell_to_continue(call)
     while True:
         try:
             if content.total_bytes > trace.bytes_in or content.is_eof():
                 data = await content.readany()  # does not wait: a timer would be wasted
             else:
-                async with asyncio.timeout(call.settings.body_idle_s):
+                began = now()
+                async with asyncio.timeout(patience):
                     data = await content.readany()
+                patience = min(patience - (now() - began) + len(data) / _BYTES_PER_S_MIN, call.settings.body_idle_s)
         except TimeoutError:
             raise S3Error("RequestTimeout") from None
         except (ConnectionError, web.RequestPayloadError, web.PayloadAccessError) as error:

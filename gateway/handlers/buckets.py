@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import msgspec
 from aiohttp import web
 
 from gateway.handlers.bodies import read_document
 from gateway.handlers.call import Call
 from gateway.handlers.responses import empty, xml
-from gateway.s3 import answers, listing
+from gateway.s3 import answers, listing, locks
 from gateway.s3.answers import Owner
-from gateway.s3.bodies import parse_create_bucket
+from gateway.s3.bodies import parse_create_bucket, parse_versioning
 from gateway.s3.errors import S3Error
 from gateway.s3.operations import EMPTY, NOT_CONFIGURED
+from objstore.model import bucketconfig
+from objstore.model.errors import InvalidBucketState
+from objstore.model.locking import BucketLock, lock_of
+from objstore.model.records import BucketState
+from objstore.model.tagging import BucketTags
 
 # One owner of everything: access keys share all buckets. Some clients insist on an id of 64 hex digits.
 OWNER = Owner(id="0" * 63 + "1", name="objstore")
@@ -19,17 +25,23 @@ OWNER = Owner(id="0" * 63 + "1", name="objstore")
 
 async def list_buckets(call: Call) -> web.StreamResponse:
     params = listing.buckets_params(call.target.query)
-    page, token = listing.buckets_page(params, await call.engine.list_buckets())
-    return xml(answers.list_buckets(page, token, params, OWNER, call.settings.region))
+    region = call.settings.region
+    found = await call.engine.list_buckets() if params.region in ("", region) else []
+    page, token = listing.buckets_page(params, found)
+    return xml(answers.list_buckets(page, token, params, OWNER, region))
 
 
 async def create_bucket(call: Call) -> web.StreamResponse:
     wanted = parse_create_bucket(await read_document(call))
     region = call.settings.region
-    if wanted not in ("", region):
-        text = f"The location constraint {wanted!r} is not the region of this store, which is {region!r}."
+    if wanted.location not in ("", region):
+        text = f"The location constraint {wanted.location!r} is not the region of this store, which is {region!r}."
         raise S3Error("IllegalLocationConstraintException", text)
-    await call.engine.create_bucket(call.bucket)
+    records: list[msgspec.Struct] = [BucketTags(dict(wanted.tags))] if wanted.tags else []
+    if locks.enabled_at_creation(call.headers):
+        records.append(BucketLock())
+    versioning = "Enabled" if locks.enabled_at_creation(call.headers) else ""
+    await call.engine.create_bucket(call.bucket, versioning=versioning, config=bucketconfig.encoded(*records))
     return empty(headers={"Location": f"/{call.bucket}"})
 
 
@@ -49,8 +61,22 @@ async def get_location(call: Call) -> web.StreamResponse:
 
 
 async def get_versioning(call: Call) -> web.StreamResponse:
-    await call.engine.get_bucket(call.bucket)
-    return xml(answers.versioning())
+    bucket = await call.engine.get_bucket(call.bucket)
+    return xml(answers.versioning(bucket.versioning))
+
+
+async def put_versioning(call: Call) -> web.StreamResponse:
+    status = parse_versioning(await read_document(call))
+
+    def edit(bucket: BucketState) -> BucketState:
+        if status != "Enabled" and lock_of(bucket.config) is not None:
+            raise InvalidBucketState(
+                "An Object Lock configuration is present on this bucket, so the versioning state cannot be changed."
+            )
+        return msgspec.structs.replace(bucket, versioning=status)
+
+    await call.engine.configure_bucket(call.bucket, edit)
+    return empty()
 
 
 async def get_acl(call: Call) -> web.StreamResponse:
@@ -90,4 +116,4 @@ async def _check_exists(call: Call) -> None:
     if call.target.key is None:
         await call.engine.get_bucket(call.bucket)
     else:
-        await call.engine.head_object(call.bucket, call.key)
+        await call.engine.head_object(call.bucket, call.key, call.target.query.get("versionId"))

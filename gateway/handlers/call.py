@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from gateway.handlers.access import Access
 from gateway.port import Engine
 from gateway.s3.operations import Operation
 from gateway.s3.sigv4 import Auth
@@ -26,6 +27,7 @@ class Trace:
     operation: str = ""
     access_key: str = ""
     error: str = ""  # S3 code
+    cors: Mapping[str, str] = field(default_factory=dict)  # headers for a browser, on whatever is answered
     bytes_in: int = 0
     stream: web.StreamResponse | None = None  # a response whose headers have left: no other can follow
 
@@ -42,6 +44,7 @@ class Call:
     headers: dict[str, str]  # lower-case names
     auth: Auth
     operation: Operation
+    access: Access
 
     @property
     def bucket(self) -> str:

@@ -7,9 +7,13 @@ from collections.abc import AsyncIterator, Mapping
 from aiohttp import web
 
 from gateway.handlers.call import Call
-from gateway.handlers.responses import answer_in_time, close_iterator
-from gateway.s3 import answers, checksums
+from gateway.handlers.encryption import sealing_for_write, sealing_of_source, shown, unseal_for
+from gateway.handlers.locks import lock_for_write
+from gateway.handlers.objects import version_headers
+from gateway.handlers.responses import Document, answer_in_time, close_iterator
+from gateway.s3 import answers, checksums, tags
 from gateway.s3.conditions import check_copy_source, write_condition
+from gateway.s3.encryption import wanted as wanted_encryption
 from gateway.s3.errors import S3Error
 from gateway.s3.listing import part_number
 from gateway.s3.metadata import checksum_headers, copied_headers
@@ -17,6 +21,7 @@ from gateway.s3.ranges import Slice, parse_copy_range
 from gateway.s3.router import copy_source
 from objstore.engine.types import ObjectInfo
 from objstore.model import limits
+from objstore.model.errors import IsDeleteMarker
 from objstore.ports import Buffer
 
 
@@ -24,7 +29,7 @@ class _Transfer:
     """The bytes of a slice on their way, with a checksum of them if one is to be stored with the copy."""
 
     def __init__(self, call: Call, info: ObjectInfo, wanted: Slice, algorithm: str | None) -> None:
-        self._source = call.engine.read(info, wanted.offset, wanted.length)
+        self._source = call.engine.read(info, wanted.offset, wanted.length, sealing_of_source(call, info))
         self._algorithm = algorithm
         self._hasher = checksums.hasher(algorithm) if algorithm else None
 
@@ -49,22 +54,37 @@ async def copy_object(call: Call) -> web.StreamResponse:
     if info.size > limits.PUT_SIZE_MAX:
         raise S3Error("InvalidRequest", "The source is larger than 5 GiB: copy it in parts with UploadPartCopy.")
     replaced = call.headers.get("x-amz-metadata-directive", "COPY").upper() == "REPLACE"
-    if (info.bucket, info.key) == (call.bucket, call.key) and not replaced:
+    changed = replaced or wanted_encryption(call.headers)
+    if (info.bucket, info.key) == (call.bucket, call.key) and info.latest and not changed:
         raise S3Error(
             "InvalidRequest",
             "This copy request is illegal because it is trying to copy an object to itself without changing the "
             "object's metadata, storage class, website redirect location or encryption attributes.",
         )
     headers = copied_headers(call.headers, info.headers)
+    tagged = tags.of_copy(call.headers, info.tags)
+    lock = await lock_for_write(call)
     condition = write_condition(call.headers)
+    sealing = await sealing_for_write(call)
+    sealing_of_source(call, info)  # refused before a late answer has begun
     algorithm = _named_algorithm(call.headers) or _stored_algorithm(info) or call.settings.default_checksum
 
-    async def work() -> bytes:
+    async def work() -> Document:
         transfer = _Transfer(call, info, Slice(0, info.size, info.size), algorithm)
         copy = await call.engine.put_object(
-            call.bucket, call.key, transfer.chunks(), info.size, headers, condition=condition, finish=transfer.finish
+            call.bucket,
+            call.key,
+            transfer.chunks(),
+            info.size,
+            headers,
+            condition=condition,
+            finish=transfer.finish,
+            tags=tagged,
+            lock=lock,
+            sealing=sealing,
         )
-        return answers.copy_object(copy.etag, copy.modified_ms, checksum_headers(copy.headers))
+        body = answers.copy_object(copy.etag, copy.modified_ms, checksum_headers(copy.headers))
+        return Document(body, {**version_headers(copy), **_source_headers(info), **shown(call, sealing)})
 
     return await answer_in_time(call, work())
 
@@ -78,23 +98,43 @@ async def copy_part(call: Call) -> web.StreamResponse:
     if wanted.length > limits.PUT_SIZE_MAX:
         raise S3Error("InvalidRequest", "One part has at most 5 GiB: copy a range of the source.")
     upload = await call.engine.list_parts(call.bucket, call.key, upload_id, limit=1)
+    unseal = unseal_for(call)
+    unseal(upload.sealed)  # refused before a late answer has begun
+    sealing_of_source(call, info)
     algorithm = _named_algorithm(upload.headers) or call.settings.default_checksum
 
-    async def work() -> bytes:
+    async def work() -> Document:
         transfer = _Transfer(call, info, wanted, algorithm)
         part = await call.engine.put_part(
-            call.bucket, call.key, upload_id, number, transfer.chunks(), wanted.length, finish=transfer.finish
+            call.bucket,
+            call.key,
+            upload_id,
+            number,
+            transfer.chunks(),
+            wanted.length,
+            finish=transfer.finish,
+            unseal=unseal,
         )
-        return answers.copy_part(part.etag, part.modified_ms, checksum_headers(part.headers))
+        body = answers.copy_part(part.etag, part.modified_ms, checksum_headers(part.headers))
+        return Document(body, {**_source_headers(info), **shown(call, upload.sealed)})
 
     return await answer_in_time(call, work())
 
 
 async def _source(call: Call) -> ObjectInfo:
     source = copy_source(call.headers["x-amz-copy-source"])
-    info = await call.engine.head_object(source.bucket, source.key)
+    try:
+        info = await call.engine.head_object(source.bucket, source.key, source.version_id)
+    except IsDeleteMarker as marker:
+        if marker.named:
+            raise S3Error("InvalidRequest", "The source of a copy may not be a delete marker.") from None
+        raise
     check_copy_source(call.headers, info.etag, info.modified_ms)
     return info
+
+
+def _source_headers(info: ObjectInfo) -> dict[str, str]:
+    return {"x-amz-copy-source-version-id": info.version_id} if info.versioned else {}
 
 
 def _named_algorithm(headers: Mapping[str, str]) -> str | None:

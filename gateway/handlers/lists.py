@@ -1,4 +1,4 @@
-"""ListObjects (both versions), ListParts, ListMultipartUploads: query -> engine page -> XML."""
+"""ListObjects (both versions), ListObjectVersions, ListParts, ListMultipartUploads: query -> engine page -> XML."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from aiohttp import web
 
 from gateway.handlers.buckets import OWNER
 from gateway.handlers.call import Call
+from gateway.handlers.encryption import check_upload_key
 from gateway.handlers.responses import xml
 from gateway.s3 import answers, listing
 
@@ -24,11 +25,29 @@ async def list_objects(call: Call) -> web.StreamResponse:
     return xml(answers.list_objects(call.bucket, params, page, OWNER))
 
 
+async def list_versions(call: Call) -> web.StreamResponse:
+    params = listing.versions_params(call.target.query)
+    if params.limit == 0:
+        await call.engine.get_bucket(call.bucket)
+        page = listing.EMPTY_VERSIONS
+    else:
+        page = await call.engine.list_versions(
+            call.bucket,
+            prefix=params.prefix,
+            delimiter=params.delimiter,
+            after_key=params.after_key,
+            after_version=params.after_version,
+            limit=params.limit,
+        )
+    return xml(answers.list_versions(call.bucket, params, page, OWNER))
+
+
 async def list_parts(call: Call) -> web.StreamResponse:
     params = listing.parts_params(call.target.query)
     page = await call.engine.list_parts(
         call.bucket, call.key, params.upload_id, after=params.after, limit=max(1, params.limit)
     )
+    check_upload_key(call, page.sealed)
     if params.limit == 0:
         page = replace(page, parts=[], truncated=False, next_after=0)
     return xml(answers.list_parts(call.bucket, call.key, params, page, OWNER))

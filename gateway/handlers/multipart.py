@@ -6,9 +6,12 @@ from aiohttp import web
 
 from gateway.handlers.bodies import read_document, upload
 from gateway.handlers.call import Call
-from gateway.handlers.objects import written_headers
-from gateway.handlers.responses import answer_in_time, empty, xml
-from gateway.s3 import answers, checksums
+from gateway.handlers.encryption import check_upload_key, sealing_for_write, shown, unseal_for
+from gateway.handlers.locks import lock_for_write
+from gateway.handlers.objects import version_headers, written_headers
+from gateway.handlers.responses import Document, answer_in_time, empty, xml
+from gateway.s3 import answers, checksums, tags
+from gateway.s3.attributes import part_digests
 from gateway.s3.bodies import CompletePart, parse_complete
 from gateway.s3.conditions import write_condition
 from gateway.s3.errors import S3Error
@@ -17,6 +20,7 @@ from gateway.s3.metadata import checksum_headers, stored_headers
 from gateway.s3.payload import Payload
 from objstore.engine.types import PartInfo
 from objstore.model.errors import NoSuchUpload
+from objstore.model.sealed import BY_CLUSTER
 
 
 def _upload_id(call: Call) -> str:
@@ -25,13 +29,23 @@ def _upload_id(call: Call) -> str:
 
 async def create_upload(call: Call) -> web.StreamResponse:
     checksum = checksums.requested_multipart(call.headers)
-    upload_id = await call.engine.create_upload(call.bucket, call.key, {**stored_headers(call.headers), **checksum})
-    return xml(answers.create_multipart_upload(call.bucket, call.key, upload_id), checksum)
+    sealing = await sealing_for_write(call)
+    upload_id = await call.engine.create_upload(
+        call.bucket,
+        call.key,
+        {**stored_headers(call.headers), **checksum},
+        tags=tags.from_header(call.headers),
+        lock=await lock_for_write(call),
+        sealed=sealing.record if sealing is not None else None,
+    )
+    headers = {**checksum, **shown(call, sealing)}
+    return xml(answers.create_multipart_upload(call.bucket, call.key, upload_id), headers)
 
 
 async def upload_part(call: Call) -> web.StreamResponse:
     number = part_number(call.target.query)
     payload = Payload(call.headers, call.auth, default_algorithm=call.settings.default_checksum)
+    unseal = unseal_for(call)
     part = await call.engine.put_part(
         call.bucket,
         call.key,
@@ -41,8 +55,9 @@ async def upload_part(call: Call) -> web.StreamResponse:
         payload.length,
         content_md5=payload.content_md5,
         finish=payload.finish,
+        unseal=unseal,
     )
-    return empty(headers=written_headers(part.etag, part.headers))
+    return empty(headers={**written_headers(part.etag, part.headers), **shown(call, part.sealed)})
 
 
 async def complete_upload(call: Call) -> web.StreamResponse:
@@ -50,8 +65,8 @@ async def complete_upload(call: Call) -> web.StreamResponse:
     chosen = parse_complete(await read_document(call))
     location = f"{call.request.scheme}://{call.headers.get('host', '')}{call.target.path}"
 
-    async def work() -> bytes:
-        headers = await _object_checksum(call, chosen)
+    async def work() -> Document:
+        headers, digests = await _object_checksum(call, chosen)
         info = await call.engine.complete_upload(
             call.bucket,
             call.key,
@@ -59,9 +74,12 @@ async def complete_upload(call: Call) -> web.StreamResponse:
             [(part.number, part.etag) for part in chosen],
             condition=condition,
             headers=headers,
+            part_checksums=digests,
         )
-        shown = checksum_headers(info.headers)
-        return answers.complete_multipart_upload(location, call.bucket, call.key, info.etag, shown)
+        checksum = checksum_headers(info.headers)
+        body = answers.complete_multipart_upload(location, call.bucket, call.key, info.etag, checksum)
+        encrypted = shown(call, info.sealed) if info.sealed is not None and info.sealed.kind == BY_CLUSTER else {}
+        return Document(body, {**version_headers(info), **encrypted})
 
     return await answer_in_time(call, work())
 
@@ -71,20 +89,20 @@ async def abort_upload(call: Call) -> web.StreamResponse:
     return empty(204)
 
 
-async def _object_checksum(call: Call, chosen: tuple[CompletePart, ...]) -> dict[str, str]:
-    """The checksum of the whole from those of its parts, after comparing what the client says about either.
+async def _object_checksum(call: Call, chosen: tuple[CompletePart, ...]) -> tuple[dict[str, str], bytes]:
+    """The checksum of the whole from those of its parts, and these, after comparing what the client says about either.
 
     An upload that is not open has none to compute: the engine knows whether this is a repeat of its completion.
     """
     try:
         upload_headers, stored = await _stored_parts(call)
     except NoSuchUpload:
-        return {}
+        return {}, b""
     parts: list[PartInfo] = []
     for part in chosen:
         found = stored.get(part.number)
         if found is None or found.etag != part.etag:
-            return {}  # the engine refuses it, with its reason
+            return {}, b""  # the engine refuses it, with its reason
         for algorithm, value in part.checksums.items():
             if found.headers.get(checksums.header_name(algorithm)) != value:
                 raise S3Error("InvalidPart", f"Part {part.number} does not have the {algorithm} checksum given for it.")
@@ -95,7 +113,7 @@ async def _object_checksum(call: Call, chosen: tuple[CompletePart, ...]) -> dict
         raise S3Error("InvalidRequest", f"The parts have {size} bytes, not what x-amz-mp-object-size says.")
     whole = checksums.combined(upload_headers, [(part.headers, part.size) for part in parts])
     checksums.check_complete(call.headers, whole)
-    return whole
+    return whole, part_digests(whole, [part.headers for part in parts])
 
 
 async def _stored_parts(call: Call) -> tuple[dict[str, str], dict[int, PartInfo]]:
@@ -104,6 +122,7 @@ async def _stored_parts(call: Call) -> tuple[dict[str, str], dict[int, PartInfo]
     after = 0
     while True:
         page = await call.engine.list_parts(call.bucket, call.key, _upload_id(call), after=after)
+        check_upload_key(call, page.sealed)
         stored.update((part.number, part) for part in page.parts)
         if not page.truncated:
             return page.headers, stored

@@ -9,8 +9,11 @@ from aiohttp import web
 
 from gateway.handlers.bodies import read_document, upload
 from gateway.handlers.call import Call
+from gateway.handlers.encryption import sealing_for_write, sealing_of, shown
+from gateway.handlers.locks import lock_for_write
 from gateway.handlers.responses import as_s3_error, empty, stream, xml
-from gateway.s3 import answers
+from gateway.s3 import actions, answers, locks, tags
+from gateway.s3.attributes import part_headers
 from gateway.s3.bodies import DeleteEntry, parse_delete
 from gateway.s3.checksums import declared
 from gateway.s3.conditions import (
@@ -37,10 +40,16 @@ def written_headers(etag: str, stored: Mapping[str, str]) -> dict[str, str]:
     return {"ETag": f'"{etag}"', **checksum_headers(stored)}
 
 
+def version_headers(info: ObjectInfo) -> dict[str, str]:
+    """Which version it is, of a bucket that has any."""
+    return {"x-amz-version-id": info.version_id} if info.versioned else {}
+
+
 async def put_object(call: Call) -> web.StreamResponse:
     headers = stored_headers(call.headers)
     condition = write_condition(call.headers)
     payload = Payload(call.headers, call.auth, default_algorithm=call.settings.default_checksum)
+    sealing = await sealing_for_write(call)
     info = await call.engine.put_object(
         call.bucket,
         call.key,
@@ -50,14 +59,20 @@ async def put_object(call: Call) -> web.StreamResponse:
         condition=condition,
         content_md5=payload.content_md5,
         finish=payload.finish,
+        tags=tags.from_header(call.headers),
+        lock=await lock_for_write(call),
+        sealing=sealing,
     )
-    return empty(headers=written_headers(info.etag, info.headers))
+    answer = {**written_headers(info.etag, info.headers), **version_headers(info), **shown(call, sealing)}
+    return empty(headers=answer)
 
 
 async def get_object(call: Call) -> web.StreamResponse:
     """GET and HEAD: the same headers; only the body is missing from the latter."""
-    info = await call.engine.head_object(call.bucket, call.key)
-    headers = {"ETag": f'"{info.etag}"', "Last-Modified": answers.http_date(info.modified_ms)}
+    info = await call.engine.head_object(call.bucket, call.key, call.target.query.get("versionId"))
+    sealing = sealing_of(call, info)
+    headers = {"ETag": f'"{info.etag}"', "Last-Modified": answers.http_date(info.modified_ms), **version_headers(info)}
+    headers |= shown(call, sealing)
     verdict = check_read(call.headers, info.etag, info.modified_ms)
     if verdict is Verdict.NOT_MODIFIED:
         return web.StreamResponse(status=304, headers=headers)
@@ -65,6 +80,7 @@ async def get_object(call: Call) -> web.StreamResponse:
         raise S3Error("PreconditionFailed")
     headers["Accept-Ranges"] = "bytes"
     headers.update(shown_headers(info.headers, call.headers, call.target.query))
+    headers |= tags.count_header(info.tags) | locks.shown_headers(info.lock)
     wanted = _wanted_slice(call, info, headers)
     status = 200
     if wanted is None:
@@ -76,7 +92,8 @@ async def get_object(call: Call) -> web.StreamResponse:
         response = web.StreamResponse(status=status, headers=headers)
         response.content_length = wanted.length
         return response
-    return await stream(call, status, headers, call.engine.read(info, wanted.offset, wanted.length), wanted.length)
+    body = call.engine.read(info, wanted.offset, wanted.length, sealing)
+    return await stream(call, status, headers, body, wanted.length)
 
 
 def _wanted_slice(call: Call, info: ObjectInfo, headers: dict[str, str]) -> Slice | None:
@@ -93,15 +110,26 @@ def _wanted_slice(call: Call, info: ObjectInfo, headers: dict[str, str]) -> Slic
     else:
         applies = range_applies(call.headers, info.etag, info.modified_ms)
         wanted = parse_range(call.headers.get("range"), info.size) if applies else None
+    of_whole = [name for name in headers if name.startswith(CHECKSUM_PREFIX)]
     if wanted is not None and wanted.length < info.size:
-        for name in [name for name in headers if name.startswith(CHECKSUM_PREFIX)]:
-            del headers[name]  # they are of the whole object
+        for name in of_whole:
+            del headers[name]
+    if number is not None and of_whole:
+        headers |= part_headers(info, int(number))
     return wanted
 
 
 async def delete_object(call: Call) -> web.StreamResponse:
-    await call.engine.delete_object(call.bucket, call.key, condition=delete_condition(call.headers))
-    return empty(204)
+    version_id = call.target.query.get("versionId")
+    did = await call.engine.delete_object(
+        call.bucket, call.key, version_id, condition=delete_condition(call.headers), bypass=locks.bypasses(call.headers)
+    )
+    headers = {}
+    if did.marker or version_id is not None:
+        headers["x-amz-version-id"] = did.version_id or version_id or ""
+    if did.marker or did.was_marker:
+        headers["x-amz-delete-marker"] = "true"
+    return empty(204, headers)
 
 
 async def delete_objects(call: Call) -> web.StreamResponse:
@@ -121,16 +149,28 @@ def _names_a_digest(headers: Mapping[str, str]) -> bool:
     return "content-md5" in headers or "x-amz-trailer" in headers or declared(headers) is not None
 
 
+async def _check_delete(call: Call, entry: DeleteEntry) -> None:
+    """Each key of a DeleteObjects is decided alone. S3Error AccessDenied."""
+    need = actions.of_object("DeleteObject", call.bucket, entry.key, entry.version_id)
+    await call.access.check(need, entry.version_id)
+    if actions.bypasses(call.headers):
+        await call.access.check(actions.of_object("BypassGovernanceRetention", call.bucket, entry.key))
+
+
 async def _delete_one(
     call: Call, entry: DeleteEntry, gate: asyncio.Semaphore
 ) -> answers.Deleted | answers.DeleteFailure:
     try:
         check_key(entry.key)
         check_version_id(entry.version_id)
+        await _check_delete(call, entry)
         condition = entry_condition(entry.etag, entry.size, entry.modified)
         async with gate:
-            await call.engine.delete_object(call.bucket, entry.key, condition=condition)
+            did = await call.engine.delete_object(
+                call.bucket, entry.key, entry.version_id, condition=condition, bypass=locks.bypasses(call.headers)
+            )
     except (S3Error, ObjstoreError) as error:
         mapped = as_s3_error(error, call.trace)
         return answers.DeleteFailure(entry.key, mapped.code, mapped.message, entry.version_id)
-    return answers.Deleted(entry.key, entry.version_id)
+    marker_id = did.version_id if did.marker or did.was_marker else None
+    return answers.Deleted(entry.key, entry.version_id, marker_id)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from aiohttp import web
@@ -41,6 +41,7 @@ def stamp(response: web.StreamResponse, trace: Trace) -> None:
     headers = response.headers
     headers["x-amz-request-id"] = trace.request_id
     headers["Server"] = "objstore"
+    headers.update(trace.cors)
 
 
 async def begin(call: Call, response: web.StreamResponse) -> None:
@@ -128,14 +129,21 @@ async def close_iterator(body: AsyncIterator[Buffer]) -> None:
         await body.aclose()
 
 
-async def answer_in_time(call: Call, work: Coroutine[Any, Any, bytes]) -> web.StreamResponse:
+class Document(NamedTuple):
+    """An XML document, and headers for it if they have not left yet."""
+
+    body: bytes
+    headers: Mapping[str, str]
+
+
+async def answer_in_time(call: Call, work: Coroutine[Any, Any, Document]) -> web.StreamResponse:
     """The XML document that `work` returns. When it takes long: 200 at once, white space while it lasts, then the
     document or an Error document, because clients and proxies give up on a silent connection."""
     task = asyncio.create_task(work)
     try:
         await asyncio.wait((task,), timeout=call.settings.patience_s)
         if task.done():
-            return xml(task.result())
+            return xml(*task.result())
         response = web.StreamResponse(headers={"Content-Type": XML_TYPE})
         await begin(call, response)
         await response.write(XML_DECLARATION)
@@ -151,10 +159,10 @@ async def answer_in_time(call: Call, work: Coroutine[Any, Any, bytes]) -> web.St
             await asyncio.wait((task,))
 
 
-def _late_document(call: Call, task: asyncio.Task[bytes]) -> bytes:
+def _late_document(call: Call, task: asyncio.Task[Document]) -> bytes:
     error = task.exception()
     if error is None:
-        return task.result().removeprefix(XML_DECLARATION)
+        return task.result().body.removeprefix(XML_DECLARATION)
     if not isinstance(error, Exception):
         raise error
     mapped = as_s3_error(error, call.trace)

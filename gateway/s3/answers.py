@@ -13,10 +13,17 @@ from email.utils import format_datetime
 from typing import NamedTuple
 
 from gateway.s3.checksums import ALGORITHMS, TYPE_HEADER, header_name
-from gateway.s3.listing import BucketsParams, ObjectsParams, PartsParams, UploadsParams, encode_token
+from gateway.s3.listing import (
+    BucketsParams,
+    ObjectsParams,
+    PartsParams,
+    UploadsParams,
+    VersionsParams,
+    encode_token,
+)
 from gateway.s3.target import percent_encode
 from gateway.s3.xml import DECLARATION, document, element, escape, representable
-from objstore.engine.types import BucketInfo, ObjectPage, PartPage, UploadPage
+from objstore.engine.types import BucketInfo, ObjectPage, PartPage, UploadPage, VersionEntry, VersionPage
 
 XML_DECLARATION = DECLARATION
 _STORAGE_CLASS = "<StorageClass>STANDARD</StorageClass>"
@@ -29,8 +36,11 @@ class Owner(NamedTuple):
 
 
 class Deleted(NamedTuple):
+    """version_id: as asked. marker_id: of the delete marker that was made, or that was itself deleted; else None."""
+
     key: str
     version_id: str | None = None
+    marker_id: str | None = None
 
 
 class DeleteFailure(NamedTuple):
@@ -72,9 +82,9 @@ def location(region: str) -> bytes:
     return document("LocationConstraint", "" if region == "us-east-1" else escape(region))
 
 
-def versioning() -> bytes:
+def versioning(status: str) -> bytes:
     """Never configured: no Status at all."""
-    return document("VersioningConfiguration", "")
+    return document("VersioningConfiguration", element("Status", status) if status else "")
 
 
 def acl(owner: Owner) -> bytes:
@@ -104,7 +114,7 @@ def list_objects(bucket: str, params: ObjectsParams, page: ObjectPage, owner: Ow
         + names("Key", entry.key)
         + element("LastModified", iso_date(entry.modified_ms))
         + element("ETag", f'"{entry.etag}"')
-        + (element("ChecksumAlgorithm", entry.extra) if entry.extra else "")
+        + _checksum_kind(entry.extra)
         + element("Size", entry.size)
         + with_owner
         + _STORAGE_CLASS
@@ -112,6 +122,39 @@ def list_objects(bucket: str, params: ObjectsParams, page: ObjectPage, owner: Ow
         for entry in page.entries
     ]
     return document("ListBucketResult", head + "".join(contents) + _prefixes(names, page.prefixes))
+
+
+def list_versions(bucket: str, params: VersionsParams, page: VersionPage, owner: Owner) -> bytes:
+    shown = (params.prefix, params.delimiter, params.after_key, page.next_key)
+    names, url = _name_writer(params.url_encoding, shown, (entry.key for entry in page.entries), page.prefixes)
+    head = element("Name", bucket) + names("Prefix", params.prefix)
+    head += names("KeyMarker", params.after_key) + element("VersionIdMarker", params.after_version)
+    if page.truncated:
+        head += names("NextKeyMarker", page.next_key)
+        if page.next_version:
+            head += element("NextVersionIdMarker", page.next_version)
+    head += element("MaxKeys", params.limit)
+    if params.delimiter:
+        head += names("Delimiter", params.delimiter)
+    head += _encoding(url) + element("IsTruncated", page.truncated)
+    entries = "".join(_version(entry, names, owner) for entry in page.entries)
+    return document("ListVersionsResult", head + entries + _prefixes(names, page.prefixes))
+
+
+def _version(entry: VersionEntry, names: Callable[[str, str], str], owner: Owner) -> str:
+    text = names("Key", entry.key) + element("VersionId", entry.version_id) + element("IsLatest", entry.latest)
+    text += element("LastModified", iso_date(entry.modified_ms))
+    if entry.marker:
+        return f"<DeleteMarker>{text}{_owner(owner)}</DeleteMarker>"
+    text += element("ETag", f'"{entry.etag}"') + _checksum_kind(entry.extra) + element("Size", entry.size)
+    return f"<Version>{text}{_owner(owner)}{_STORAGE_CLASS}</Version>"
+
+
+def _checksum_kind(extra: str) -> str:
+    """Of "CRC64NVME FULL_OBJECT", as a list keeps it."""
+    algorithm, _, kind = extra.partition(" ")
+    text = element("ChecksumAlgorithm", algorithm) if algorithm else ""
+    return text + (element("ChecksumType", kind) if kind else "")
 
 
 def _continuation(params: ObjectsParams, page: ObjectPage, names: Callable[[str, str], str]) -> str:
@@ -210,6 +253,8 @@ def delete_result(results: Sequence[Deleted | DeleteFailure], quiet: bool) -> by
             failure = element("Code", result.code) + element("Message", result.message)
             content += f"<Error>{element('Key', result.key)}{version}{failure}</Error>"
         elif not quiet:
+            if result.marker_id is not None:
+                version += element("DeleteMarker", True) + element("DeleteMarkerVersionId", result.marker_id)
             content += f"<Deleted>{element('Key', result.key)}{version}</Deleted>"
     return document("DeleteResult", content)
 

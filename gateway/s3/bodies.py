@@ -6,9 +6,10 @@ skipping a condition would delete what should have stayed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from gateway.s3 import xml
+from gateway.s3 import tags, xml
 from gateway.s3.checksums import ALGORITHMS, decode
 from gateway.s3.errors import S3Error
 from objstore.model.limits import LIST_PAGE_MAX, PARTS_MAX, XML_BODY_BYTES_MAX
@@ -82,16 +83,39 @@ def _complete_part(node: xml.Node) -> CompletePart:
     return CompletePart(int(number), _unquoted(etag), checksums)
 
 
-def parse_create_bucket(body: bytes) -> str:
-    """The LocationConstraint, "" if there is none. An empty body is no configuration."""
+class NewBucket(NamedTuple):
+    location: str = ""  # the LocationConstraint
+    tags: Mapping[str, str] = {}
+
+
+def parse_create_bucket(body: bytes) -> NewBucket:
+    """An empty body is no configuration."""
     if not body.strip():
-        return ""
+        return NewBucket()
     root = _parse(body, "CreateBucketConfiguration")
-    for name in ("Location", "Bucket", "Tags"):
+    for name in ("Location", "Bucket"):
         if root.all(name):
             raise S3Error("NotImplemented", f"The element {name} of CreateBucketConfiguration is not implemented.")
-    _only_known(root, "LocationConstraint")
-    return (_text(root, "LocationConstraint") or "").strip()
+    _only_known(root, "LocationConstraint", "Tags")
+    tag_sets = root.all("Tags")
+    if len(tag_sets) > 1:
+        raise _malformed("there are several Tags")
+    found = tags.of_nodes(tag_sets[0], tags.BUCKET_TAGS_MAX) if tag_sets else {}
+    return NewBucket((_text(root, "LocationConstraint") or "").strip(), found)
+
+
+def parse_versioning(body: bytes) -> str:
+    """ "Enabled" or "Suspended". MFA delete is not implemented."""
+    root = _parse(body, "VersioningConfiguration")
+    _only_known(root, "Status", "MfaDelete")
+    if (_text(root, "MfaDelete") or "Disabled").strip() != "Disabled":
+        raise S3Error("NotImplemented", "MFA delete is not implemented.")
+    status = (_text(root, "Status") or "").strip()
+    if status not in ("Enabled", "Suspended"):
+        raise S3Error(
+            "IllegalVersioningConfigurationException", f"Status must be Enabled or Suspended, not {status!r}."
+        )
+    return status
 
 
 def _parse(body: bytes, root: str) -> xml.Node:

@@ -22,8 +22,10 @@ class Code(NamedTuple):
 
 CODES: Mapping[str, Code] = {
     "AccessDenied": Code(403, "Access Denied"),
+    "AccessForbidden": Code(403, "The rules of the bucket do not allow this to a page of that origin."),
     "AuthorizationHeaderMalformed": Code(400, "The Authorization header is malformed."),
     "AuthorizationQueryParametersError": Code(400, "The authorization parameters of the query are malformed."),
+    "BadRequest": Code(400, "The request lacks something that it needs."),
     "BadDigest": Code(400, "The body does not match the checksum that came with it."),
     "BucketAlreadyExists": Code(409, "The bucket exists and belongs to someone else. Choose another name."),
     "BucketAlreadyOwnedByYou": Code(409, "The bucket exists already, and you own it."),
@@ -31,23 +33,30 @@ CODES: Mapping[str, Code] = {
     "EntityTooLarge": Code(400, "The body is larger than this operation allows."),
     "EntityTooSmall": Code(400, "A part other than the last is smaller than 5 MiB."),
     "IllegalLocationConstraintException": Code(400, "The location constraint is not the region of this service."),
+    "IllegalVersioningConfigurationException": Code(400, "The versioning configuration is not valid."),
     "IncompleteBody": Code(400, "The body does not have the number of bytes that the headers announce."),
     "InsufficientStorage": Code(507, "The cluster is full. Delete objects or add capacity; deletes still work."),
     "InternalError": Code(500, "An internal error occurred. The log has details under this request id."),
     "InvalidAccessKeyId": Code(403, "The access key id is not known to this service."),
     "InvalidArgument": Code(400, "An argument is not valid."),
     "InvalidBucketName": Code(400, "The bucket name breaks the naming rules."),
+    "InvalidBucketState": Code(409, "The request is not valid for the current state of the bucket."),
     "InvalidDigest": Code(400, "Content-MD5 is not the base64 of 16 bytes."),
+    "InvalidEncryptionAlgorithmError": Code(400, "The encryption request is not valid. The valid value is AES256."),
     "InvalidPart": Code(400, "A part was not found, or its ETag is not the one given."),
     "InvalidPartNumber": Code(416, "The object does not have that part."),
     "InvalidPartOrder": Code(400, "The parts are not in ascending order of their numbers."),
     "InvalidRange": Code(416, "The range lies outside the object."),
     "InvalidRequest": Code(400, "The request is not valid."),
+    "InvalidRetentionPeriod": Code(400, "The retention period is not valid."),
+    "InvalidTag": Code(400, "A tag is not valid."),
     "InvalidToken": Code(400, "Session tokens are not supported; sign with a permanent access key."),
     "InvalidURI": Code(400, "The request target cannot be decoded."),
     "KeyTooLongError": Code(400, "The key is longer than 1024 bytes of UTF-8."),
+    "MalformedPolicy": Code(400, "The policy is malformed, or not what this operation expects."),
     "MalformedTrailerError": Code(400, "The trailer of the body is malformed, or not the announced one."),
     "MalformedXML": Code(400, "The XML of the body is malformed, or not what this operation expects."),
+    "MaxVersionsExceeded": Code(400, "The key has as many versions as it can hold. Delete some of them."),
     "MetadataTooLarge": Code(400, "User metadata is larger than 2048 bytes."),
     "MethodNotAllowed": Code(405, "The method is not allowed on this resource."),
     "MissingContentLength": Code(411, "The length of the body must be given."),
@@ -55,16 +64,17 @@ CODES: Mapping[str, Code] = {
     "NoSuchBucket": Code(404, "The bucket does not exist."),
     "NoSuchBucketPolicy": Code(404, "The bucket has no policy."),
     "NoSuchConfiguration": Code(404, "The configuration does not exist."),
-    "NoSuchCORSConfiguration": Code(404, "The bucket has no CORS configuration."),
+    "NoSuchCORSConfiguration": Code(404, "The CORS configuration does not exist"),
     "NoSuchKey": Code(404, "The key does not exist."),
     "NoSuchLifecycleConfiguration": Code(404, "The bucket has no lifecycle configuration."),
+    "NoSuchObjectLockConfiguration": Code(404, "The specified object does not have a ObjectLock configuration"),
     "NoSuchPublicAccessBlockConfiguration": Code(404, "The bucket has no public access block configuration."),
-    "NoSuchTagSet": Code(404, "The bucket has no tags."),
+    "NoSuchTagSet": Code(404, "The TagSet does not exist"),
     "NoSuchUpload": Code(404, "The multipart upload does not exist: never started, aborted or completed."),
-    "NoSuchVersion": Code(404, "The version does not exist; objects here have only the version null."),
+    "NoSuchVersion": Code(404, "The version does not exist."),
     "NoSuchWebsiteConfiguration": Code(404, "The bucket has no website configuration."),
     "NotImplemented": Code(501, "The request asks for something that is not implemented."),
-    "ObjectLockConfigurationNotFoundError": Code(404, "The bucket has no object lock configuration."),
+    "ObjectLockConfigurationNotFoundError": Code(404, "Object Lock configuration does not exist for this bucket"),
     "OperationAborted": Code(409, "A conflicting operation is in progress. Try again."),
     "OwnershipControlsNotFoundError": Code(404, "The bucket has no ownership controls."),
     "PreconditionFailed": Code(412, "A condition of the request does not hold."),
@@ -119,11 +129,16 @@ _FROM_MODEL: Mapping[type[model.ObjstoreError], str] = {
     model.NotFound: "NoSuchKey",
     model.NoSuchBucket: "NoSuchBucket",
     model.NoSuchKey: "NoSuchKey",
+    model.IsDeleteMarker: "NoSuchKey",
     model.NoSuchUpload: "NoSuchUpload",
+    model.NoSuchVersion: "NoSuchVersion",
     model.Conflict: "OperationAborted",
     model.PreconditionFailed: "PreconditionFailed",
     model.BucketAlreadyExists: "BucketAlreadyOwnedByYou",  # every access key of a cluster acts for one owner
     model.BucketNotEmpty: "BucketNotEmpty",
+    model.InvalidBucketState: "InvalidBucketState",
+    model.ObjectLocked: "AccessDenied",
+    model.TooManyVersions: "MaxVersionsExceeded",
     model.GivenUp: "ServiceUnavailable",
     model.InvalidPart: "InvalidPart",
     model.InvalidPartOrder: "InvalidPartOrder",
@@ -139,6 +154,11 @@ _FROM_MODEL: Mapping[type[model.ObjstoreError], str] = {
 def from_model(error: model.ObjstoreError) -> S3Error:
     """The S3 form of an error of the engine. A 500 keeps its reason to the log: it names disks and nodes."""
     code = next(_FROM_MODEL[kind] for kind in type(error).__mro__ if kind in _FROM_MODEL)
+    if isinstance(error, model.IsDeleteMarker):
+        headers = {"x-amz-delete-marker": "true", "x-amz-version-id": error.version_id}
+        if error.named:
+            return S3Error("MethodNotAllowed", str(error), headers={**headers, "Allow": "DELETE"})
+        return S3Error(code, str(error), headers=headers)
     return S3Error(code, None if code == "InternalError" else str(error) or None)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from gateway.s3.errors import S3Error
 from gateway.s3.target import Query
-from objstore.engine.types import BucketInfo, ObjectPage, UploadPage
+from objstore.engine.types import BucketInfo, ObjectPage, UploadPage, VersionPage
 from objstore.model.limits import LIST_PAGE_MAX, PARTS_MAX
 
 BUCKETS_PAGE_MAX = 10_000  # S3
@@ -58,14 +58,26 @@ class UploadsParams:
 
 
 @dataclass(frozen=True, slots=True)
+class VersionsParams:
+    prefix: str
+    delimiter: str
+    after_key: str
+    after_version: str
+    limit: int
+    url_encoding: bool
+
+
+@dataclass(frozen=True, slots=True)
 class BucketsParams:
     prefix: str
     after: str
     limit: int
     token: str
+    region: str = ""  # only buckets of this one
 
 
 EMPTY_OBJECTS = ObjectPage([], [], False, "")
+EMPTY_VERSIONS = VersionPage([], [], False)
 EMPTY_UPLOADS = UploadPage([], [], False, "", "")
 
 
@@ -113,12 +125,29 @@ def uploads_params(query: Query) -> UploadsParams:
     )
 
 
+def versions_params(query: Query) -> VersionsParams:
+    after_key, after_version = query.get("key-marker") or "", query.get("version-id-marker")
+    if after_version is not None and not after_key:
+        raise _invalid("version-id-marker", after_version, "cannot be given without key-marker")
+    if after_version == "":
+        raise _invalid("version-id-marker", after_version, "cannot be empty")
+    return VersionsParams(
+        query.get("prefix") or "",
+        query.get("delimiter") or "",
+        after_key,
+        after_version or "",
+        _limit(query, "max-keys", LIST_PAGE_MAX),
+        _url_encoding(query),
+    )
+
+
 def buckets_params(query: Query) -> BucketsParams:
     token = query.get("continuation-token") or ""
     limit = _limit(query, "max-buckets", BUCKETS_PAGE_MAX)
     if limit < 1:
         raise _invalid("max-buckets", "0", "must be at least 1")
-    return BucketsParams(query.get("prefix") or "", decode_token(token) if token else "", limit, token)
+    after = decode_token(token) if token else ""
+    return BucketsParams(query.get("prefix") or "", after, limit, token, query.get("bucket-region") or "")
 
 
 def buckets_page(params: BucketsParams, buckets: list[BucketInfo]) -> tuple[list[BucketInfo], str]:

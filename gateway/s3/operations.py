@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import NamedTuple
 
-from gateway.s3 import xml
+from gateway.s3 import encryption, locks, owners, xml
 
 
 class Operation(Enum):
@@ -154,6 +154,7 @@ class Row(NamedTuple):
     support: Support = Support.NO
     parameters: frozenset[str] = frozenset()  # that it understands, beside the markers
     conditions: frozenset[str] = frozenset()  # conditional headers that it obeys
+    headers: frozenset[str] = frozenset()  # x-amz-* headers that it obeys, beside those of every operation
 
 
 _READ = frozenset(("if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range"))
@@ -180,27 +181,62 @@ def _row(
     *,
     header: str = "",
     conditions: frozenset[str] = frozenset(),
+    headers: str = "",
 ) -> Row:
     """`route`: method, path and markers as in "PUT /bucket/key?partNumber&uploadId"."""
     method, _, target = route.partition(" ")
     path, _, query = target.partition("?")
     scope = {"/": Scope.SERVICE, "/bucket": Scope.BUCKET, "/bucket/key": Scope.OBJECT}[path]
     markers = tuple(query.split("&")) if query else ()
-    return Row(operation, method, scope, markers, header, support, frozenset(parameters.split()), conditions)
+    return Row(
+        operation,
+        method,
+        scope,
+        markers,
+        header,
+        support,
+        frozenset(parameters.split()),
+        conditions,
+        frozenset(headers.split()),
+    )
 
 
 _O = Operation
 _YES, _PARTIAL, _ABSENT = Support.YES, Support.PARTIAL, Support.ABSENT
+_OF_SOURCE = f"{encryption.SOURCE_HEADERS} {owners.EXPECTED_SOURCE}"
+_NEW_OBJECT = f"{encryption.WRITE_HEADERS} {locks.WRITE_HEADERS} x-amz-tagging"
 
 TABLE: tuple[Row, ...] = (
     # service
-    _row(_O.LIST_BUCKETS, "GET /", _YES, "prefix max-buckets continuation-token"),
+    _row(_O.LIST_BUCKETS, "GET /", _YES, "prefix max-buckets continuation-token bucket-region"),
     # bucket
-    _row(_O.CREATE_BUCKET, "PUT /bucket", _PARTIAL),
+    _row(_O.CREATE_BUCKET, "PUT /bucket", _PARTIAL, headers=locks.BUCKET_HEADER),
     _row(_O.HEAD_BUCKET, "HEAD /bucket", _YES),
     _row(_O.DELETE_BUCKET, "DELETE /bucket", _YES),
     _row(_O.GET_BUCKET_LOCATION, "GET /bucket?location", _YES),
     _row(_O.GET_BUCKET_VERSIONING, "GET /bucket?versioning", _YES),
+    _row(_O.PUT_BUCKET_VERSIONING, "PUT /bucket?versioning", _PARTIAL),
+    _row(_O.GET_BUCKET_CORS, "GET /bucket?cors", _YES),
+    _row(_O.PUT_BUCKET_CORS, "PUT /bucket?cors", _YES),
+    _row(_O.DELETE_BUCKET_CORS, "DELETE /bucket?cors", _YES),
+    _row(_O.GET_BUCKET_TAGGING, "GET /bucket?tagging", _YES),
+    _row(_O.PUT_BUCKET_TAGGING, "PUT /bucket?tagging", _YES),
+    _row(_O.DELETE_BUCKET_TAGGING, "DELETE /bucket?tagging", _YES),
+    _row(_O.GET_OBJECT_LOCK_CONFIGURATION, "GET /bucket?object-lock", _YES),
+    _row(_O.PUT_OBJECT_LOCK_CONFIGURATION, "PUT /bucket?object-lock", _YES),
+    _row(_O.GET_BUCKET_ENCRYPTION, "GET /bucket?encryption", _YES),
+    _row(_O.PUT_BUCKET_ENCRYPTION, "PUT /bucket?encryption", _PARTIAL),
+    _row(_O.DELETE_BUCKET_ENCRYPTION, "DELETE /bucket?encryption", _YES),
+    _row(_O.GET_BUCKET_POLICY, "GET /bucket?policy", _YES),
+    _row(_O.PUT_BUCKET_POLICY, "PUT /bucket?policy", _YES, headers="x-amz-confirm-remove-self-bucket-access"),
+    _row(_O.DELETE_BUCKET_POLICY, "DELETE /bucket?policy", _YES),
+    _row(_O.GET_BUCKET_POLICY_STATUS, "GET /bucket?policyStatus", _YES),
+    _row(_O.GET_PUBLIC_ACCESS_BLOCK, "GET /bucket?publicAccessBlock", _YES),
+    _row(_O.PUT_PUBLIC_ACCESS_BLOCK, "PUT /bucket?publicAccessBlock", _YES),
+    _row(_O.DELETE_PUBLIC_ACCESS_BLOCK, "DELETE /bucket?publicAccessBlock", _YES),
+    _row(_O.GET_BUCKET_OWNERSHIP_CONTROLS, "GET /bucket?ownershipControls", _YES),
+    _row(_O.PUT_BUCKET_OWNERSHIP_CONTROLS, "PUT /bucket?ownershipControls", _PARTIAL),
+    _row(_O.DELETE_BUCKET_OWNERSHIP_CONTROLS, "DELETE /bucket?ownershipControls", _YES),
     _row(_O.GET_BUCKET_ACL, "GET /bucket?acl", _PARTIAL),
     _row(_O.PUT_BUCKET_ACL, "PUT /bucket?acl", _PARTIAL),
     _row(_O.LIST_OBJECTS, "GET /bucket", _YES, "prefix delimiter marker max-keys encoding-type"),
@@ -211,49 +247,104 @@ TABLE: tuple[Row, ...] = (
         "prefix delimiter continuation-token start-after max-keys fetch-owner encoding-type",
     ),
     _row(
+        _O.LIST_OBJECT_VERSIONS,
+        "GET /bucket?versions",
+        _YES,
+        "prefix delimiter key-marker version-id-marker max-keys encoding-type",
+    ),
+    _row(
         _O.LIST_MULTIPART_UPLOADS,
         "GET /bucket?uploads",
         _YES,
         "prefix delimiter key-marker upload-id-marker max-uploads encoding-type",
     ),
-    _row(_O.DELETE_OBJECTS, "POST /bucket?delete", _YES),
+    _row(_O.DELETE_OBJECTS, "POST /bucket?delete", _YES, headers="x-amz-bypass-governance-retention"),
     # object
-    _row(_O.PUT_OBJECT, "PUT /bucket/key", _PARTIAL, conditions=_WRITE),
-    _row(_O.COPY_OBJECT, "PUT /bucket/key", _PARTIAL, header="x-amz-copy-source", conditions=_WRITE),
-    _row(_O.GET_OBJECT, "GET /bucket/key", _YES, "partNumber versionId " + _RESPONSE, conditions=_READ),
-    _row(_O.HEAD_OBJECT, "HEAD /bucket/key", _YES, "partNumber versionId " + _RESPONSE, conditions=_READ),
-    _row(_O.DELETE_OBJECT, "DELETE /bucket/key", _YES, "versionId", conditions=_DELETE),
+    _row(_O.PUT_OBJECT, "PUT /bucket/key", _PARTIAL, conditions=_WRITE, headers=_NEW_OBJECT),
+    _row(
+        _O.COPY_OBJECT,
+        "PUT /bucket/key",
+        _PARTIAL,
+        header="x-amz-copy-source",
+        conditions=_WRITE,
+        headers=f"{_NEW_OBJECT} x-amz-tagging-directive {_OF_SOURCE}",
+    ),
+    _row(
+        _O.GET_OBJECT,
+        "GET /bucket/key",
+        _YES,
+        "partNumber versionId " + _RESPONSE,
+        conditions=_READ,
+        headers=encryption.READ_HEADERS,
+    ),
+    _row(
+        _O.HEAD_OBJECT,
+        "HEAD /bucket/key",
+        _YES,
+        "partNumber versionId " + _RESPONSE,
+        conditions=_READ,
+        headers=encryption.READ_HEADERS,
+    ),
+    _row(
+        _O.DELETE_OBJECT,
+        "DELETE /bucket/key",
+        _YES,
+        "versionId",
+        conditions=_DELETE,
+        headers="x-amz-bypass-governance-retention",
+    ),
+    _row(_O.GET_OBJECT_TAGGING, "GET /bucket/key?tagging", _YES, "versionId"),
+    _row(_O.PUT_OBJECT_TAGGING, "PUT /bucket/key?tagging", _YES, "versionId"),
+    _row(_O.DELETE_OBJECT_TAGGING, "DELETE /bucket/key?tagging", _YES, "versionId"),
+    _row(_O.GET_OBJECT_RETENTION, "GET /bucket/key?retention", _YES, "versionId"),
+    _row(_O.PUT_OBJECT_RETENTION, "PUT /bucket/key?retention", _YES, "versionId", headers=locks.BYPASS_HEADER),
+    _row(_O.GET_OBJECT_LEGAL_HOLD, "GET /bucket/key?legal-hold", _YES, "versionId"),
+    _row(_O.PUT_OBJECT_LEGAL_HOLD, "PUT /bucket/key?legal-hold", _YES, "versionId"),
+    _row(
+        _O.GET_OBJECT_ATTRIBUTES,
+        "GET /bucket/key?attributes",
+        _YES,
+        "versionId",
+        headers=f"x-amz-object-attributes x-amz-max-parts x-amz-part-number-marker {encryption.READ_HEADERS}",
+    ),
     _row(_O.GET_OBJECT_ACL, "GET /bucket/key?acl", _PARTIAL, "versionId"),
     _row(_O.PUT_OBJECT_ACL, "PUT /bucket/key?acl", _PARTIAL, "versionId"),
-    _row(_O.CREATE_MULTIPART_UPLOAD, "POST /bucket/key?uploads", _PARTIAL),
-    _row(_O.UPLOAD_PART, "PUT /bucket/key?partNumber&uploadId", _YES),
-    _row(_O.UPLOAD_PART_COPY, "PUT /bucket/key?partNumber&uploadId", _YES, header="x-amz-copy-source"),
-    _row(_O.LIST_PARTS, "GET /bucket/key?uploadId", _YES, "part-number-marker max-parts encoding-type"),
-    _row(_O.COMPLETE_MULTIPART_UPLOAD, "POST /bucket/key?uploadId", _YES, conditions=_WRITE),
+    _row(_O.CREATE_MULTIPART_UPLOAD, "POST /bucket/key?uploads", _PARTIAL, headers=_NEW_OBJECT),
+    _row(_O.UPLOAD_PART, "PUT /bucket/key?partNumber&uploadId", _YES, headers=encryption.READ_HEADERS),
+    _row(
+        _O.UPLOAD_PART_COPY,
+        "PUT /bucket/key?partNumber&uploadId",
+        _YES,
+        header="x-amz-copy-source",
+        headers=f"{encryption.READ_HEADERS} {_OF_SOURCE}",
+    ),
+    _row(
+        _O.LIST_PARTS,
+        "GET /bucket/key?uploadId",
+        _YES,
+        "part-number-marker max-parts encoding-type",
+        headers=encryption.CUSTOMER_HEADERS,
+    ),
+    _row(
+        _O.COMPLETE_MULTIPART_UPLOAD,
+        "POST /bucket/key?uploadId",
+        _YES,
+        conditions=_WRITE,
+        headers=encryption.CUSTOMER_HEADERS,
+    ),
     _row(_O.ABORT_MULTIPART_UPLOAD, "DELETE /bucket/key?uploadId", _YES),
     # configuration that cannot exist here, asked for
     _row(_O.GET_BUCKET_ACCELERATE_CONFIGURATION, "GET /bucket?accelerate", _ABSENT),
     _row(_O.GET_BUCKET_ANALYTICS_CONFIGURATION, "GET /bucket?analytics&id", _ABSENT),
-    _row(_O.GET_BUCKET_CORS, "GET /bucket?cors", _ABSENT),
-    _row(_O.GET_BUCKET_ENCRYPTION, "GET /bucket?encryption", _ABSENT),
     _row(_O.GET_BUCKET_INTELLIGENT_TIERING_CONFIGURATION, "GET /bucket?intelligent-tiering&id", _ABSENT),
     _row(_O.GET_BUCKET_INVENTORY_CONFIGURATION, "GET /bucket?inventory&id", _ABSENT),
     _row(_O.GET_BUCKET_LIFECYCLE_CONFIGURATION, "GET /bucket?lifecycle", _ABSENT),
     _row(_O.GET_BUCKET_LOGGING, "GET /bucket?logging", _ABSENT),
     _row(_O.GET_BUCKET_METRICS_CONFIGURATION, "GET /bucket?metrics&id", _ABSENT),
     _row(_O.GET_BUCKET_NOTIFICATION_CONFIGURATION, "GET /bucket?notification", _ABSENT),
-    _row(_O.GET_BUCKET_OWNERSHIP_CONTROLS, "GET /bucket?ownershipControls", _ABSENT),
-    _row(_O.GET_BUCKET_POLICY, "GET /bucket?policy", _ABSENT),
-    _row(_O.GET_BUCKET_POLICY_STATUS, "GET /bucket?policyStatus", _ABSENT),
     _row(_O.GET_BUCKET_REPLICATION, "GET /bucket?replication", _ABSENT),
     _row(_O.GET_BUCKET_REQUEST_PAYMENT, "GET /bucket?requestPayment", _ABSENT),
-    _row(_O.GET_BUCKET_TAGGING, "GET /bucket?tagging", _ABSENT),
     _row(_O.GET_BUCKET_WEBSITE, "GET /bucket?website", _ABSENT),
-    _row(_O.GET_OBJECT_LEGAL_HOLD, "GET /bucket/key?legal-hold", _ABSENT, "versionId"),
-    _row(_O.GET_OBJECT_LOCK_CONFIGURATION, "GET /bucket?object-lock", _ABSENT),
-    _row(_O.GET_OBJECT_RETENTION, "GET /bucket/key?retention", _ABSENT, "versionId"),
-    _row(_O.GET_OBJECT_TAGGING, "GET /bucket/key?tagging", _ABSENT, "versionId"),
-    _row(_O.GET_PUBLIC_ACCESS_BLOCK, "GET /bucket?publicAccessBlock", _ABSENT),
     _row(_O.LIST_BUCKET_ANALYTICS_CONFIGURATIONS, "GET /bucket?analytics", _ABSENT, "continuation-token"),
     _row(
         _O.LIST_BUCKET_INTELLIGENT_TIERING_CONFIGURATIONS,
@@ -264,16 +355,9 @@ TABLE: tuple[Row, ...] = (
     _row(_O.LIST_BUCKET_INVENTORY_CONFIGURATIONS, "GET /bucket?inventory", _ABSENT, "continuation-token"),
     _row(_O.LIST_BUCKET_METRICS_CONFIGURATIONS, "GET /bucket?metrics", _ABSENT, "continuation-token"),
     # configuration that cannot exist here, deleted
-    _row(_O.DELETE_BUCKET_CORS, "DELETE /bucket?cors", _ABSENT),
-    _row(_O.DELETE_BUCKET_ENCRYPTION, "DELETE /bucket?encryption", _ABSENT),
     _row(_O.DELETE_BUCKET_LIFECYCLE, "DELETE /bucket?lifecycle", _ABSENT),
-    _row(_O.DELETE_BUCKET_OWNERSHIP_CONTROLS, "DELETE /bucket?ownershipControls", _ABSENT),
-    _row(_O.DELETE_BUCKET_POLICY, "DELETE /bucket?policy", _ABSENT),
     _row(_O.DELETE_BUCKET_REPLICATION, "DELETE /bucket?replication", _ABSENT),
-    _row(_O.DELETE_BUCKET_TAGGING, "DELETE /bucket?tagging", _ABSENT),
     _row(_O.DELETE_BUCKET_WEBSITE, "DELETE /bucket?website", _ABSENT),
-    _row(_O.DELETE_OBJECT_TAGGING, "DELETE /bucket/key?tagging", _ABSENT, "versionId"),
-    _row(_O.DELETE_PUBLIC_ACCESS_BLOCK, "DELETE /bucket?publicAccessBlock", _ABSENT),
     _row(_O.DELETE_BUCKET_ANALYTICS_CONFIGURATION, "DELETE /bucket?analytics", _ABSENT, "id"),
     _row(_O.DELETE_BUCKET_INTELLIGENT_TIERING_CONFIGURATION, "DELETE /bucket?intelligent-tiering", _ABSENT, "id"),
     _row(_O.DELETE_BUCKET_INVENTORY_CONFIGURATION, "DELETE /bucket?inventory", _ABSENT, "id"),
@@ -289,36 +373,23 @@ TABLE: tuple[Row, ...] = (
     _row(_O.GET_BUCKET_METADATA_CONFIGURATION, "GET /bucket?metadataConfiguration"),
     _row(_O.GET_BUCKET_METADATA_TABLE_CONFIGURATION, "GET /bucket?metadataTable"),
     _row(_O.GET_OBJECT_ANNOTATION, "GET /bucket/key?annotation&annotationName"),
-    _row(_O.GET_OBJECT_ATTRIBUTES, "GET /bucket/key?attributes"),
     _row(_O.GET_OBJECT_TORRENT, "GET /bucket/key?torrent"),
     _row(_O.LIST_DIRECTORY_BUCKETS, "GET /?max-directory-buckets"),
     _row(_O.LIST_OBJECT_ANNOTATIONS, "GET /bucket/key?annotation"),
-    _row(_O.LIST_OBJECT_VERSIONS, "GET /bucket?versions"),
     _row(_O.POST_OBJECT, "POST /bucket"),
     _row(_O.PUT_BUCKET_ABAC, "PUT /bucket?abac"),
     _row(_O.PUT_BUCKET_ACCELERATE_CONFIGURATION, "PUT /bucket?accelerate"),
     _row(_O.PUT_BUCKET_ANALYTICS_CONFIGURATION, "PUT /bucket?analytics"),
-    _row(_O.PUT_BUCKET_CORS, "PUT /bucket?cors"),
-    _row(_O.PUT_BUCKET_ENCRYPTION, "PUT /bucket?encryption"),
     _row(_O.PUT_BUCKET_INTELLIGENT_TIERING_CONFIGURATION, "PUT /bucket?intelligent-tiering"),
     _row(_O.PUT_BUCKET_INVENTORY_CONFIGURATION, "PUT /bucket?inventory"),
     _row(_O.PUT_BUCKET_LIFECYCLE_CONFIGURATION, "PUT /bucket?lifecycle"),
     _row(_O.PUT_BUCKET_LOGGING, "PUT /bucket?logging"),
     _row(_O.PUT_BUCKET_METRICS_CONFIGURATION, "PUT /bucket?metrics"),
     _row(_O.PUT_BUCKET_NOTIFICATION_CONFIGURATION, "PUT /bucket?notification"),
-    _row(_O.PUT_BUCKET_OWNERSHIP_CONTROLS, "PUT /bucket?ownershipControls"),
-    _row(_O.PUT_BUCKET_POLICY, "PUT /bucket?policy"),
     _row(_O.PUT_BUCKET_REPLICATION, "PUT /bucket?replication"),
     _row(_O.PUT_BUCKET_REQUEST_PAYMENT, "PUT /bucket?requestPayment"),
-    _row(_O.PUT_BUCKET_TAGGING, "PUT /bucket?tagging"),
-    _row(_O.PUT_BUCKET_VERSIONING, "PUT /bucket?versioning"),
     _row(_O.PUT_BUCKET_WEBSITE, "PUT /bucket?website"),
     _row(_O.PUT_OBJECT_ANNOTATION, "PUT /bucket/key?annotation"),
-    _row(_O.PUT_OBJECT_LEGAL_HOLD, "PUT /bucket/key?legal-hold"),
-    _row(_O.PUT_OBJECT_LOCK_CONFIGURATION, "PUT /bucket?object-lock"),
-    _row(_O.PUT_OBJECT_RETENTION, "PUT /bucket/key?retention"),
-    _row(_O.PUT_OBJECT_TAGGING, "PUT /bucket/key?tagging"),
-    _row(_O.PUT_PUBLIC_ACCESS_BLOCK, "PUT /bucket?publicAccessBlock"),
     _row(_O.RENAME_OBJECT, "PUT /bucket/key?renameObject"),
     _row(_O.RESTORE_OBJECT, "POST /bucket/key?restore"),
     _row(_O.SELECT_OBJECT_CONTENT, "POST /bucket/key?select"),
@@ -330,29 +401,18 @@ TABLE: tuple[Row, ...] = (
 
 # The truth about configuration that cannot exist here. Once the bucket (and the key, if one is named) is known to
 # exist: raise S3Error(*NOT_CONFIGURED[operation]), or answer 200 with EMPTY[operation], or 204 if it is in DELETED.
-_NO_LOCK = "Bucket is missing Object Lock Configuration"
 NOT_CONFIGURED: Mapping[Operation, tuple[str, str | None]] = {
     _O.DELETE_BUCKET_ANALYTICS_CONFIGURATION: ("NoSuchConfiguration", None),
     _O.DELETE_BUCKET_INTELLIGENT_TIERING_CONFIGURATION: ("NoSuchConfiguration", None),
     _O.DELETE_BUCKET_INVENTORY_CONFIGURATION: ("NoSuchConfiguration", None),
     _O.DELETE_BUCKET_METRICS_CONFIGURATION: ("NoSuchConfiguration", None),
     _O.GET_BUCKET_ANALYTICS_CONFIGURATION: ("NoSuchConfiguration", None),
-    _O.GET_BUCKET_CORS: ("NoSuchCORSConfiguration", None),
-    _O.GET_BUCKET_ENCRYPTION: ("ServerSideEncryptionConfigurationNotFoundError", None),
     _O.GET_BUCKET_INTELLIGENT_TIERING_CONFIGURATION: ("NoSuchConfiguration", None),
     _O.GET_BUCKET_INVENTORY_CONFIGURATION: ("NoSuchConfiguration", None),
     _O.GET_BUCKET_LIFECYCLE_CONFIGURATION: ("NoSuchLifecycleConfiguration", None),
     _O.GET_BUCKET_METRICS_CONFIGURATION: ("NoSuchConfiguration", None),
-    _O.GET_BUCKET_OWNERSHIP_CONTROLS: ("OwnershipControlsNotFoundError", None),
-    _O.GET_BUCKET_POLICY: ("NoSuchBucketPolicy", None),
-    _O.GET_BUCKET_POLICY_STATUS: ("NoSuchBucketPolicy", None),
     _O.GET_BUCKET_REPLICATION: ("ReplicationConfigurationNotFoundError", None),
-    _O.GET_BUCKET_TAGGING: ("NoSuchTagSet", None),
     _O.GET_BUCKET_WEBSITE: ("NoSuchWebsiteConfiguration", None),
-    _O.GET_OBJECT_LEGAL_HOLD: ("InvalidRequest", _NO_LOCK),
-    _O.GET_OBJECT_LOCK_CONFIGURATION: ("ObjectLockConfigurationNotFoundError", None),
-    _O.GET_OBJECT_RETENTION: ("InvalidRequest", _NO_LOCK),
-    _O.GET_PUBLIC_ACCESS_BLOCK: ("NoSuchPublicAccessBlockConfiguration", None),
 }
 _EMPTY_LIST = xml.element("IsTruncated", False)
 EMPTY: Mapping[Operation, bytes] = {
@@ -360,7 +420,6 @@ EMPTY: Mapping[Operation, bytes] = {
     _O.GET_BUCKET_LOGGING: xml.document("BucketLoggingStatus", ""),
     _O.GET_BUCKET_NOTIFICATION_CONFIGURATION: xml.document("NotificationConfiguration", ""),
     _O.GET_BUCKET_REQUEST_PAYMENT: xml.document("RequestPaymentConfiguration", xml.element("Payer", "BucketOwner")),
-    _O.GET_OBJECT_TAGGING: xml.document("Tagging", "<TagSet></TagSet>"),
     _O.LIST_BUCKET_ANALYTICS_CONFIGURATIONS: xml.document("ListBucketAnalyticsConfigurationResult", _EMPTY_LIST),
     _O.LIST_BUCKET_INTELLIGENT_TIERING_CONFIGURATIONS: xml.document(
         "ListBucketIntelligentTieringConfigurationsOutput", _EMPTY_LIST
@@ -370,15 +429,8 @@ EMPTY: Mapping[Operation, bytes] = {
 }
 DELETED = frozenset(
     (
-        _O.DELETE_BUCKET_CORS,
-        _O.DELETE_BUCKET_ENCRYPTION,
         _O.DELETE_BUCKET_LIFECYCLE,
-        _O.DELETE_BUCKET_OWNERSHIP_CONTROLS,
-        _O.DELETE_BUCKET_POLICY,
         _O.DELETE_BUCKET_REPLICATION,
-        _O.DELETE_BUCKET_TAGGING,
         _O.DELETE_BUCKET_WEBSITE,
-        _O.DELETE_OBJECT_TAGGING,
-        _O.DELETE_PUBLIC_ACCESS_BLOCK,
     )
 )

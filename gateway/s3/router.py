@@ -7,9 +7,11 @@ other parameter, is refused without having to be known.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from gateway.s3 import owners
 from gateway.s3.checksums import ALGORITHMS, header_name
 from gateway.s3.errors import S3Error
 from gateway.s3.names import check_bucket_name, check_key
@@ -19,7 +21,6 @@ from gateway.s3.target import Query, effective_headers, percent_decode
 # Implemented, or without an effect that could be missed.
 ACCEPTED_HEADERS = frozenset(
     (
-        "x-amz-bypass-governance-retention",  # nothing is ever locked
         "x-amz-checksum-algorithm",
         "x-amz-checksum-mode",
         "x-amz-checksum-type",
@@ -32,11 +33,11 @@ ACCEPTED_HEADERS = frozenset(
         "x-amz-copy-source-range",
         "x-amz-date",
         "x-amz-decoded-content-length",
+        owners.EXPECTED,
         "x-amz-metadata-directive",
         "x-amz-mp-object-size",
         "x-amz-request-payer",  # nobody pays
         "x-amz-sdk-checksum-algorithm",
-        "x-amz-tagging-directive",  # there are no tags to copy or replace; x-amz-tagging is refused
         "x-amz-trailer",
         "x-amz-user-agent",
         *(header_name(algorithm) for algorithm in ALGORITHMS),
@@ -46,13 +47,13 @@ ACCEPTED_PREFIXES = ("x-amz-meta-",)
 # Accepted only when they ask for what is the case anyway.
 ACCEPTED_VALUES: Mapping[str, frozenset[str]] = {
     "x-amz-acl": frozenset(("private", "bucket-owner-full-control")),
-    "x-amz-bucket-object-lock-enabled": frozenset(("false", "False")),
     "x-amz-object-ownership": frozenset(("BucketOwnerEnforced",)),
     "x-amz-storage-class": frozenset(("STANDARD",)),
 }
 _CONDITIONS = frozenset(("if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range"))
 _COPY_HEADERS = "x-amz-copy-source"
 _SCOPE_NAMES = {Scope.SERVICE: "the service", Scope.BUCKET: "a bucket", Scope.OBJECT: "an object"}
+_VERSION_ID = re.compile("[0-9a-f]{32}")
 _IGNORED_PARAMETERS = "x-"  # AWS reserves these for the log; x-amz-* ones count as headers
 
 
@@ -71,7 +72,7 @@ def route(method: str, bucket: str | None, key: str | None, query: Query, header
     """An operation that handlers must serve: an implemented one, or one of NOT_CONFIGURED or EMPTY.
 
     S3Error NotImplemented (501, names the header or parameter), MethodNotAllowed, InvalidBucketName,
-    KeyTooLongError, NoSuchVersion.
+    KeyTooLongError, InvalidArgument (versionId).
     """
     scope = Scope.SERVICE if bucket is None else Scope.BUCKET if key is None else Scope.OBJECT
     if bucket is not None:
@@ -126,7 +127,8 @@ def _accepted(row: Row, name: str, value: str) -> bool:
         return False
     if name in ACCEPTED_VALUES:
         return value in ACCEPTED_VALUES[name]
-    return name in ACCEPTED_HEADERS or name in row.conditions or name.startswith(ACCEPTED_PREFIXES)
+    known = name in ACCEPTED_HEADERS or name in row.headers or name in row.conditions
+    return known or name.startswith(ACCEPTED_PREFIXES)
 
 
 def _refused_header(name: str, message: str) -> S3Error:
@@ -134,20 +136,24 @@ def _refused_header(name: str, message: str) -> S3Error:
 
 
 def check_version_id(version_id: str | None) -> None:
-    """S3Error NoSuchVersion unless None or "null", the version id of every object without versioning."""
-    if version_id not in (None, "null"):
-        raise S3Error("NoSuchVersion", extra={"VersionId": version_id or ""})
+    """InvalidArgument unless None, "null" (of what was written without versioning), or 32 hex digits."""
+    if version_id is None or version_id == "null" or _VERSION_ID.fullmatch(version_id):
+        return
+    message = "Invalid version id specified" if version_id else "Version id cannot be the empty string"
+    raise S3Error("InvalidArgument", message, extra={"ArgumentName": "versionId", "ArgumentValue": version_id})
 
 
 class CopySource(NamedTuple):
     bucket: str
     key: str
+    version_id: str | None = None
 
 
 def copy_source(header: str) -> CopySource:
-    """x-amz-copy-source: [/]bucket/key, percent-encoded, perhaps with ?versionId=null. S3Error InvalidArgument."""
-    path, _, version_id = header.partition("?versionId=")
-    check_version_id(version_id or None)
+    """x-amz-copy-source: [/]bucket/key, percent-encoded, perhaps with ?versionId=. S3Error InvalidArgument."""
+    path, versioned, version_id = header.partition("?versionId=")
+    if versioned:
+        check_version_id(version_id)
     if path.startswith("arn:"):
         raise S3Error("NotImplemented", "A copy source given as an ARN is not implemented.")
     bucket, slash, key = percent_decode(path.removeprefix("/")).partition("/")
@@ -159,4 +165,4 @@ def copy_source(header: str) -> CopySource:
         )
     check_bucket_name(bucket)
     check_key(key)
-    return CopySource(bucket, key)
+    return CopySource(bucket, key, version_id if versioned else None)

@@ -133,13 +133,42 @@ def verify(
 
     `headers` as they came (`collect_headers`), without what a presigned URL carries as parameters.
     """
+    claim = read_claim(target, headers, now)
+    return check_claim(method, target, headers, claim, secret_of(claim.credential.access_key), keys)
+
+
+def is_anonymous(target: Target, headers: Mapping[str, str]) -> bool:
+    """Nothing in the request wants to be a signature."""
+    return "authorization" not in headers and not any(
+        name in target.query for name in ("X-Amz-Algorithm", "X-Amz-Signature", "X-Amz-Credential", "AWSAccessKeyId")
+    )
+
+
+def anonymous(headers: Mapping[str, str]) -> Auth:
+    """Of a request without a signature: what its body must prove all the same. S3Error."""
+    mode = _payload_mode(headers.get("x-amz-content-sha256", PayloadMode.UNSIGNED.value))
+    if mode.signed:
+        raise S3Error("AccessDenied", "Chunks are signed, but the request is not.")
+    payload = headers["x-amz-content-sha256"].lower() if mode is PayloadMode.HASHED else ""
+    return Auth("", mode, payload, "", "", "", b"")
+
+
+def read_claim(target: Target, headers: Mapping[str, str], now: float) -> Claim:
+    """What the request says of its signature, as far as it can be judged without a secret. S3Error."""
     claim = _claim(target, headers)
     _check_time(claim, now)
     _check_signed_headers(claim, headers)
-    mode = _payload_mode(claim.payload)
-    secret = secret_of(claim.credential.access_key)
+    _payload_mode(claim.payload)
+    return claim
+
+
+def check_claim(
+    method: str, target: Target, headers: Mapping[str, str], claim: Claim, secret: str | None, keys: SigningKeys
+) -> Auth:
+    """`secret` None: the access key is not known."""
     if secret is None:
         raise S3Error("InvalidAccessKeyId", extra={"AWSAccessKeyId": claim.credential.access_key})
+    mode = _payload_mode(claim.payload)
     key = keys.derive(secret, claim.credential.date, claim.credential.region)
     canonical = canonical_request(method, target, headers, claim)
     to_sign = string_to_sign(claim, canonical)
@@ -271,7 +300,7 @@ def _header_date(headers: Mapping[str, str]) -> str:
         try:
             parsed = parsedate_to_datetime(http_date)
             date = (parsed.astimezone(UTC) if parsed.tzinfo else parsed).strftime(_DATE_FORMAT)
-        except ValueError:
+        except (ValueError, OverflowError):  # the latter: in UTC it would be a year beyond 9999
             date = http_date
     if date is None or not _DATE.fullmatch(date):
         raise S3Error("AccessDenied", "AWS authentication requires a valid Date or x-amz-date header.")

@@ -267,12 +267,25 @@ def _refreshed_every(seconds: float, clock: Clock, make: Callable[[], bytes]) ->
 # --- gateway ---------------------------------------------------------------------------------------------------
 
 
+def policy_fault(document: bytes) -> str:
+    """Why a gateway would not take this policy of users; "" if it does."""
+    from gateway.s3.errors import S3Error
+    from gateway.s3.policies import parse
+
+    try:
+        parse(document)
+    except S3Error as error:
+        return error.message
+    return ""
+
+
 @asynccontextmanager
 async def gateway(context: Context) -> AsyncIterator[str]:
     from gateway.app import serve_gateway
     from gateway.settings import GatewaySettings
     from objstore.cli.workers import Workers
     from objstore.engine.engine import Engine
+    from objstore.engine.identities import Identities
     from objstore.engine.peers import Peers
 
     section = context.config.gateway
@@ -291,6 +304,8 @@ async def gateway(context: Context) -> AsyncIterator[str]:
             keys={pair.access_key: pair.secret_key for pair in section.keys},
             clock=context.clock,
             random=context.random,
+            identities=Identities(engine.registers, context.clock, context.random, context.secret),
+            encryption=context.config.encryption.keys,
             domain=section.domain or None,
             metrics=None if context.config.metrics.gateway == "off" else context.exporter.text,
             metrics_token="" if context.config.metrics.gateway == "open" else token_of(context.config),

@@ -10,6 +10,7 @@ from typing import Any
 
 from objstore.model.cluster import ErasureCode
 from objstore.model.errors import InvalidRequest
+from objstore.model.sealed import parse_keys
 
 _UNITS = {
     "": 1,
@@ -201,4 +202,10 @@ SCRUB = _size_or("off")
 CLUSTER_SECRET = _secret(16)
 S3_SECRET = _secret(8)
 METRICS_TOKEN = _secret(16)
+KEY_RING = Kind(
+    "id:KEY, or several with blanks between, KEY being 32 random bytes in base64; the first one encrypts",
+    lambda value: parse_keys(_text(value)),
+    lambda value: "(set)" if value else "(not set)",
+    secret=True,
+)
 PASSWORD = _secret(1)

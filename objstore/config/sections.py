@@ -21,6 +21,7 @@ from objstore.config.kinds import (
     DOMAIN,
     FILE,
     FOLDER,
+    KEY_RING,
     METRICS_TOKEN,
     NAME,
     OPTIONAL_ADDRESS,
@@ -38,6 +39,7 @@ from objstore.config.kinds import (
 from objstore.model import limits
 from objstore.model.cluster import ErasureCode
 from objstore.model.errors import ConfigError
+from objstore.model.sealed import KeyRing
 from objstore.model.survey import Budget
 
 ENV_PREFIX = "OBJSTORE_"
@@ -116,6 +118,13 @@ class GatewaySection:
 
 
 @dataclass(frozen=True, slots=True)
+class EncryptionSection:
+    """Of gateways."""
+
+    keys: KeyRing | None = _key(None, KEY_RING)  # None = only objects with a key of the client are encrypted
+
+
+@dataclass(frozen=True, slots=True)
 class RepairSection:
     """When a node counts as failed, and how much repair may take."""
 
@@ -151,6 +160,7 @@ class Config:
     coordinator: CoordinatorSection = field(default_factory=CoordinatorSection)
     node: NodeSection = field(default_factory=NodeSection)
     gateway: GatewaySection = field(default_factory=GatewaySection)
+    encryption: EncryptionSection = field(default_factory=EncryptionSection)
     repair: RepairSection = field(default_factory=RepairSection)
     log: LogSection = field(default_factory=LogSection)
     metrics: MetricsSection = field(default_factory=MetricsSection)
@@ -178,6 +188,7 @@ SECTION_TYPES: dict[str, type] = {
     "coordinator": CoordinatorSection,
     "node": NodeSection,
     "gateway": GatewaySection,
+    "encryption": EncryptionSection,
     "repair": RepairSection,
     "log": LogSection,
     "metrics": MetricsSection,

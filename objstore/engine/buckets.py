@@ -14,13 +14,12 @@ its id on the name's list of ended ones: that is the proof by which garbage coll
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Generic, TypeVar
 
 import msgspec
 
-from objstore.engine.listing import scan_all
-from objstore.engine.peers import Peers
 from objstore.engine.registers import Registers
 from objstore.engine.types import BucketInfo
 from objstore.model.errors import BucketAlreadyExists, BucketNotEmpty, NoSuchBucket
@@ -30,21 +29,25 @@ from objstore.model.records import BucketState, ListEntry, RegisterKey, Space, d
 from objstore.ports import Clock, Random
 from objstore.register.change import Outcome, body_of
 
+ENABLED, SUSPENDED = "Enabled", "Suspended"
+
 CACHE_S = 2.0  # how long a bucket is taken from memory; commits are checked against the register all the same
 
 
 class Buckets:
-    def __init__(self, registers: Registers, peers: Peers, clock: Clock, random: Random) -> None:
+    def __init__(self, registers: Registers, clock: Clock, random: Random) -> None:
         self._registers = registers
-        self._peers = peers
         self._clock = clock
         self._random = random
         self._cache: dict[str, tuple[float, BucketState]] = {}
         self._confirmations: dict[str, _Shared[BucketState | None]] = {}
 
-    async def create(self, name: str) -> BucketInfo:
+    async def create(
+        self, name: str, *, owner: str = "", versioning: str = "", config: Mapping[str, bytes] | None = None
+    ) -> BucketInfo:
         now = self._clock.wall_ms()
-        new = BucketState(BucketId(uuid7(now, self._random.bytes(10))), now, BUCKET_SHARDS)
+        id = BucketId(uuid7(now, self._random.bytes(10)))
+        new = BucketState(id, now, BUCKET_SHARDS, versioning=versioning, owner=owner, config=dict(config or {}))
 
         def change(body: bytes) -> Outcome:
             if living(body) is not None:
@@ -53,7 +56,21 @@ class Buckets:
 
         await self._registers.change(_key(name), change)
         self._remember(name, new)
-        return BucketInfo(name, new.id, new.created_ms)
+        return bucket_info(name, new)
+
+    async def configure(self, name: str, edit: Callable[[BucketState], BucketState]) -> BucketInfo:
+        """Change what is configured. `edit` is pure and may raise what a change function may."""
+
+        def change(body: bytes) -> Outcome:
+            state = living(body)
+            if state is None:
+                raise NoSuchBucket(f"bucket {name!r} does not exist")
+            after = edit(state)
+            assert (after.id, after.created_ms, after.shards) == (state.id, state.created_ms, state.shards)
+            return _written(after) if after != state else Outcome()
+
+        await self._registers.change(_key(name), change)
+        return bucket_info(name, await self.get(name, fresh=True))
 
     async def get(self, name: str, *, fresh: bool = False) -> BucketState:
         """NoSuchBucket if there is none. Without `fresh` the answer may be CACHE_S old."""
@@ -65,20 +82,41 @@ class Buckets:
             raise NoSuchBucket(f"bucket {name!r} does not exist")
         return state
 
-    async def confirm(self, name: str, bucket: BucketId) -> None:
+    @contextlib.asynccontextmanager
+    async def asking(self, name: str) -> AsyncIterator[asyncio.Future[BucketState]]:
+        """The bucket as it is at some moment from now on; found out while the body of this statement runs."""
+        future = asyncio.ensure_future(self._latest(name))
+        try:
+            yield future
+        finally:
+            future.cancel()
+            await asyncio.wait((future,))
+            if not future.cancelled():
+                future.exception()  # whoever did not wait for it has an error of its own
+
+    async def _latest(self, name: str) -> BucketState:
+        state = await self._shared_read(name)
+        if state is None:
+            raise NoSuchBucket(f"bucket {name!r} does not exist")
+        return state
+
+    def _shared_read(self, name: str) -> Awaitable[BucketState | None]:
+        """A read that begins after this call; one for all who wait."""
+        return self._confirmations.setdefault(name, _Shared(lambda: self._read(name))).run()
+
+    async def confirm(self, name: str, bucket: BucketId) -> BucketState:
         """After a commit: the bucket must still be the one that was written to."""
-        shared = self._confirmations.setdefault(name, _Shared(lambda: self._read(name)))
-        state = await shared.run()
+        state = await self._shared_read(name)
         if state is not None and state.id == bucket and state.deleting:
             state = await self._keep(name, bucket)
         if state is None or state.id != bucket:
             self._cache.pop(name, None)
             raise NoSuchBucket(f"bucket {name!r} was deleted while this request ran")
+        return state
 
     async def still(self, name: str, bucket: BucketId) -> None:
         """After a change that no deleter has to see (of an upload): the bucket must still be there."""
-        shared = self._confirmations.setdefault(name, _Shared(lambda: self._read(name)))
-        state = await shared.run()
+        state = await self._shared_read(name)
         if state is None or state.id != bucket:
             self._cache.pop(name, None)
             raise NoSuchBucket(f"bucket {name!r} was deleted while this request ran")
@@ -106,7 +144,7 @@ class Buckets:
             return _written(msgspec.structs.replace(state, deleting=token), state.id)
 
         bucket = BucketId(await self._registers.change(_key(name), mark))
-        if await scan_all(self._registers, self._peers, bucket, Space.OBJECT, limit=1):
+        if await self._registers.scan_all(bucket, Space.OBJECT, limit=1):
             await self._keep(name, bucket)
             raise BucketNotEmpty(f"bucket {name!r} is not empty; delete its objects first")
 
@@ -123,14 +161,10 @@ class Buckets:
 
     async def list(self) -> list[BucketInfo]:
         """All buckets by name."""
-        found = await scan_all(self._registers, self._peers, SYSTEM_BUCKET, Space.BUCKET)
+        found = await self._registers.scan_all(SYSTEM_BUCKET, Space.BUCKET)
         names = [name.decode() for name, _ in found]
         states = await asyncio.gather(*(self._read(name) for name in names))
-        return [
-            BucketInfo(name, state.id, state.created_ms)
-            for name, state in zip(names, states, strict=True)
-            if state is not None
-        ]
+        return [bucket_info(name, state) for name, state in zip(names, states, strict=True) if state is not None]
 
     async def _read(self, name: str) -> BucketState | None:
         state = living(body_of(await self._registers.read(_key(name))))
@@ -142,6 +176,10 @@ class Buckets:
 
     def _remember(self, name: str, state: BucketState) -> None:
         self._cache[name] = (self._clock.monotonic() + CACHE_S, state)
+
+
+def bucket_info(name: str, state: BucketState) -> BucketInfo:
+    return BucketInfo(name, state.id, state.created_ms, state.versioning, state.owner, state.config)
 
 
 def living(body: bytes) -> BucketState | None:

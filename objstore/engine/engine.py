@@ -6,7 +6,8 @@ another engine would need, so any number of gateways may run.
 
 from __future__ import annotations
 
-from objstore.engine.buckets import Buckets
+from objstore.engine.buckets import Buckets, bucket_info
+from objstore.engine.lists import Lists
 from objstore.engine.multipart import Multipart
 from objstore.engine.objects import Objects
 from objstore.engine.peers import Peers
@@ -18,36 +19,51 @@ from objstore.engine.writing import BlobWriter
 from objstore.ports import Clock, Random
 
 
-class Engine:
-    def __init__(self, peers: Peers, clock: Clock, random: Random) -> None:
-        self.peers = peers
-        self.registers = Registers(peers, clock, random)
-        self._reader = BlobReader(peers)
-        self._writer = BlobWriter(peers)
-        self._buckets = Buckets(self.registers, peers, clock, random)
-        objects = Objects(peers, self.registers, self._buckets, self._writer, self._reader, clock, random)
-        uploads = Multipart(peers, self.registers, self._buckets, objects, self._writer, clock, random)
+class Operations:
+    """All that can be done with buckets and objects, given registers and a place for bytes."""
+
+    def __init__(
+        self, registers: Registers, writer: BlobWriter, reader: BlobReader, clock: Clock, random: Random
+    ) -> None:
+        self.registers = registers
+        self._buckets = Buckets(registers, clock, random)
+        objects = Objects(registers, self._buckets, writer, reader, clock, random)
+        lists = Lists(registers, self._buckets)
+        uploads = Multipart(registers, self._buckets, objects, writer, clock, random)
 
         self.create_bucket = self._buckets.create
+        self.configure_bucket = self._buckets.configure
         self.delete_bucket = self._buckets.delete
         self.list_buckets = self._buckets.list
         self.put_object = objects.put
         self.head_object = objects.head
+        self.amend_object = objects.amend
         self.read = objects.read
         self.delete_object = objects.delete
-        self.list_objects = objects.list
+        self.list_objects = lists.objects
+        self.list_versions = lists.versions
         self.create_upload = uploads.create
         self.put_part = uploads.put_part
         self.list_parts = uploads.list_parts
         self.list_uploads = uploads.list_uploads
         self.complete_upload = uploads.complete
         self.abort_upload = uploads.abort
+
+    async def get_bucket(self, name: str, *, fresh: bool = True) -> BucketInfo:
+        """Without `fresh` the answer may be some seconds old."""
+        return bucket_info(name, await self._buckets.get(name, fresh=fresh))
+
+
+class Engine(Operations):
+    """Over the nodes of a cluster."""
+
+    def __init__(self, peers: Peers, clock: Clock, random: Random) -> None:
+        self.peers = peers
+        self._reader = BlobReader(peers)
+        self._writer = BlobWriter(peers)
+        super().__init__(Registers(peers, clock, random), self._writer, self._reader, clock, random)
         self._reachability = Reachability(peers, clock)
         self.reach = self._reachability.check
-
-    async def get_bucket(self, name: str) -> BucketInfo:
-        state = await self._buckets.get(name, fresh=True)
-        return BucketInfo(name, state.id, state.created_ms)
 
     async def close(self) -> None:
         await self._reachability.close()

@@ -1,5 +1,9 @@
 """What may happen to the state of an object key. Pure; the change functions of engine and repair are made of these.
 
+Versions are newest first, in the order of their commits. A version that was written while its bucket was not versioned
+(or no longer) is the key's *null* version: a later one of its kind takes its place, and never that of any other. So a
+writer that does not know yet that the bucket became versioned can destroy nothing that was written since (INV-18).
+
 `attempts` lists the completions of multipart uploads that may make the object. One that is not listed cannot: a late
 repeat by a gateway that was paused finds its entry gone, and nothing has to be remembered for ever to refuse it. An
 entry is listed before the upload names it, marked when the object is made (in the same change), and goes when it is
@@ -12,10 +16,16 @@ from __future__ import annotations
 
 import msgspec
 
+from objstore.model import limits
+from objstore.model.errors import ObjectLocked, TooManyVersions
 from objstore.model.ids import uuid7_ms
 from objstore.model.manifest import BlobRef
-from objstore.model.records import Attempt, KeyState, ListEntry, ObjectVersion, Retired, decode, encode
+from objstore.model.records import Attempt, KeyState, ListEntry, Lock, ObjectVersion, Retired, decode, encode
 from objstore.register.change import Outcome
+
+NULL = "null"  # the version id of what was written without versioning
+_CHECKSUM = "x-amz-checksum-"
+_CHECKSUM_TYPE = "x-amz-checksum-type"
 
 
 def state_of(body: bytes) -> KeyState:
@@ -28,16 +38,144 @@ def body_with(state: KeyState) -> bytes:
     return encode(state) if state != KeyState() else b""
 
 
-def current(state: KeyState) -> ObjectVersion | None:
+# --- versions
+
+
+def newest(state: KeyState) -> ObjectVersion | None:
+    """Perhaps a delete marker."""
     return state.versions[0] if state.versions else None
 
 
-def replace(state: KeyState, version: ObjectVersion | None, now_ms: int) -> KeyState:
-    """`version` (None: nothing) becomes current; what it does not use of the old one is retired."""
-    old = current(state)
-    kept = {blob.id for blob in version.blobs} if version is not None else set()
-    retired = [Retired(blob, now_ms) for blob in old.blobs if blob.id not in kept] if old is not None else []
-    return KeyState((version,) if version else (), (*state.retired, *retired), state.attempts)
+def current(state: KeyState) -> ObjectVersion | None:
+    """What a client sees under the key; None when there is nothing, or a delete marker says so."""
+    version = newest(state)
+    return None if version is None or version.marker else version
+
+
+def shown_id(version: ObjectVersion) -> str:
+    return NULL if version.null else version.version_id.hex()
+
+
+def find(state: KeyState, version_id: str) -> ObjectVersion | None:
+    return next((one for one in state.versions if shown_id(one) == version_id), None)
+
+
+def placed(state: KeyState, version: ObjectVersion, now_ms: int) -> KeyState:
+    """`version` becomes the newest; a null one takes the place of the null one before.
+
+    ObjectLocked if that one must be kept, TooManyVersions."""
+    old = find(state, NULL) if version.null else None
+    if old is not None:
+        check_unlocked(old.lock, now_ms, bypass=False)
+    elif len(state.versions) >= limits.VERSIONS_MAX:
+        raise TooManyVersions(f"the key has {len(state.versions)} versions and can hold no more; delete some of them")
+    others = tuple(one for one in state.versions if one is not old)
+    return _retiring(state, (version, *others), old, now_ms)
+
+
+def removed(state: KeyState, version: ObjectVersion, now_ms: int) -> KeyState:
+    """Without this version, for good."""
+    return _retiring(state, tuple(one for one in state.versions if one is not version), version, now_ms)
+
+
+def amended(state: KeyState, before: ObjectVersion, after: ObjectVersion) -> KeyState:
+    """What is known of a version changes, its bytes do not."""
+    assert (before.version_id, before.blobs, inline_length(before)) == (
+        after.version_id,
+        after.blobs,
+        inline_length(after),
+    )
+    versions = tuple(after if one is before else one for one in state.versions)
+    return msgspec.structs.replace(state, versions=versions)
+
+
+def _retiring(
+    state: KeyState, versions: tuple[ObjectVersion, ...], gone: ObjectVersion | None, now_ms: int
+) -> KeyState:
+    kept = {blob.id for version in versions for blob in version.blobs}
+    blobs = gone.blobs if gone is not None else ()
+    retired = [Retired(blob, now_ms) for blob in blobs if blob.id not in kept]
+    return msgspec.structs.replace(state, versions=versions, retired=(*state.retired, *retired))
+
+
+def check_unlocked(lock: Lock, now_ms: int, *, bypass: bool) -> None:
+    """ObjectLocked unless a version with this lock may be deleted. `bypass`: governance does not count."""
+    if lock.hold:
+        raise ObjectLocked("this version is under a legal hold")
+    if lock.until_ms > now_ms and not (bypass and lock.mode == "GOVERNANCE"):
+        raise ObjectLocked(f"this version is under {lock.mode.lower()} retention until its time has come")
+
+
+# --- what is written
+
+
+def inline_length(version: ObjectVersion) -> int:
+    """Bytes of the version in the register's data."""
+    return 0 if version.blobs or version.marker else version.inline or version.size
+
+
+def inline_piece(state: KeyState, version: ObjectVersion) -> tuple[int, int]:
+    """(offset, length) of the version's bytes in the register's data."""
+    offset = 0
+    for one in state.versions:
+        if one.version_id == version.version_id:
+            return offset, inline_length(one)
+        offset += inline_length(one)
+    raise AssertionError("the version is not of this state")
+
+
+def has_inline_room(state: KeyState) -> bool:
+    """Small bodies of all versions of a key lie together; False: this one has to lie elsewhere."""
+    return len(state.versions) < 2 or sum(map(inline_length, state.versions)) <= limits.INLINE_KEPT_MAX
+
+
+def written(before: KeyState, after: KeyState, data: bytes = b"", result: bytes = b"") -> Outcome:
+    """`data`: the inline body of the version that `before` does not have. TooManyVersions when it is too much."""
+    known = {one.version_id for one in before.versions}
+    pieces = [inline_piece(before, one) for one in after.versions if one.version_id in known]
+    kept = tuple(piece for piece in pieces if piece[1])
+    body = body_with(after)
+    if len(body) > limits.KEY_STATE_BYTES_MAX and len(after.versions) > len(before.versions):
+        raise TooManyVersions("what is known of all versions of the key is too much; delete some of them")
+    return Outcome(result, body, listing_of(after), data, kept)
+
+
+def beside(state: KeyState, result: bytes = b"", *, ids_floor: int = 0) -> Outcome:
+    """Write a state whose versions are those that are there: listing and inline data stay."""
+    return Outcome(result, body_with(state), listing_of(state), None, ids_floor=ids_floor)
+
+
+def turned(before: KeyState, after: KeyState, result: bytes = b"") -> Outcome:
+    """As `beside`, of `after`; no write when that is what is there."""
+    return beside(after, result) if after != before else Outcome(result)
+
+
+def listing_of(state: KeyState) -> bytes:
+    version = newest(state)
+    if version is None:
+        return b""
+    entry = ListEntry(
+        version.size,
+        version.etag,
+        version.modified_ms,
+        shown_checksum(version),
+        b"" if version.null else version.version_id,
+        version.marker,
+        len(state.versions),
+    )
+    return encode(entry)
+
+
+def shown_checksum(version: ObjectVersion) -> str:
+    """The algorithm, and the type after a space: what a list shows of a checksum."""
+    for name in version.headers:
+        if name.startswith(_CHECKSUM) and name != _CHECKSUM_TYPE:
+            kind = version.headers.get(_CHECKSUM_TYPE, "")
+            return f"{name.removeprefix(_CHECKSUM).upper()} {kind}".strip()
+    return ""
+
+
+# --- attempts
 
 
 def attempt_of(state: KeyState, id: bytes) -> Attempt | None:
@@ -54,18 +192,12 @@ def without_attempts(state: KeyState, ids: frozenset[bytes]) -> KeyState:
     return msgspec.structs.replace(state, attempts=tuple(one for one in state.attempts if one.id not in ids))
 
 
-def beside(state: KeyState, result: bytes = b"", *, ids_floor: int = 0) -> Outcome:
-    """Write a state whose object is the one that is there: its listing and inline data stay."""
-    return Outcome(result, body_with(state), listing_of(current(state)), None, ids_floor)
+def made_by(state: KeyState, upload: bytes) -> ObjectVersion | None:
+    """The version that this upload made, while the key has it."""
+    return next((one for one in state.versions if one.upload_id == upload), None) if upload else None
 
 
-def turned(before: KeyState, after: KeyState) -> Outcome:
-    """As `beside`, of `after`; no write when that is what is there."""
-    return beside(after) if after != before else Outcome()
-
-
-def listing_of(version: ObjectVersion | None) -> bytes:
-    return encode(ListEntry(version.size, version.etag, version.modified_ms)) if version else b""
+# --- ids
 
 
 def born_of(blobs: tuple[BlobRef, ...]) -> int | None:

@@ -9,42 +9,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
 
 from objstore.engine.peers import Peers
-from objstore.engine.registers import LOST_PAUSE_S, Registers
 from objstore.model import limits
 from objstore.model.errors import ObjstoreError, QuorumLost
 from objstore.model.ids import BucketId, NodeId
-from objstore.model.records import RegisterKey, Space
+from objstore.model.records import RegisterKey, Space, Value
 from objstore.register.quorum import QuorumTracker, majority_first, members
 from objstore.register.scan import merge
 from objstore.wire.messages import RegScan, RegScanned, RegStale
 
 HEDGE_S = 0.1
 READS_AT_ONCE = 64  # disputed names read at the same time
+LOST_PAUSE_S = 0.1  # before another look for a majority
 PAGE_MIN = 16  # names asked of one partition at least
 
 
-async def scan_all(
-    registers: Registers,
-    peers: Peers,
-    bucket: BucketId,
-    space: Space,
-    *,
-    start: bytes = b"",
-    end: bytes = b"",
-    limit: int | None = None,
-) -> list[tuple[bytes, bytes]]:
-    """Visible (name, listing) pairs with start <= name < end (b"" = no end), ascending, at most `limit`."""
-    scan = BucketScan(registers, peers, bucket, space, start=start, end=end, expect=limit or limits.LIST_PAGE_MAX)
-    out: list[tuple[bytes, bytes]] = []
-    while limit is None or len(out) < limit:
-        pair = await scan.next()
-        if pair is None:
-            break
-        out.append(pair)
-    return out
+Read: TypeAlias = Callable[[RegisterKey], Awaitable[Value]]
+"""A linearizable read of one register, without its data."""
 
 
 class BucketScan:
@@ -52,7 +36,7 @@ class BucketScan:
 
     def __init__(
         self,
-        registers: Registers,
+        read: Read,
         peers: Peers,
         bucket: BucketId,
         space: Space,
@@ -64,7 +48,7 @@ class BucketScan:
         partitions = peers.topology.partitions_of(bucket, space)
         page = min(limits.SCAN_RECORDS_MAX, max(PAGE_MIN, expect * 5 // (4 * len(partitions)) + 1))
         self._parts = [
-            _PartitionScan(registers, peers, bucket, space, partition, start, end, page) for partition in partitions
+            _PartitionScan(read, peers, bucket, space, partition, start, end, page) for partition in partitions
         ]
 
     async def next(self) -> tuple[bytes, bytes] | None:
@@ -84,7 +68,7 @@ class BucketScan:
 class _PartitionScan:
     def __init__(
         self,
-        registers: Registers,
+        read: Read,
         peers: Peers,
         bucket: BucketId,
         space: Space,
@@ -93,7 +77,7 @@ class _PartitionScan:
         end: bytes,
         page: int,
     ) -> None:
-        self._registers = registers
+        self._read = read
         self._peers = peers
         self._bucket = bucket
         self._space = space
@@ -125,10 +109,8 @@ class _PartitionScan:
         values: dict[bytes, bytes] = {}
         for i in range(0, len(disputed), READS_AT_ONCE):
             some = disputed[i : i + READS_AT_ONCE]
-            read = await asyncio.gather(
-                *(self._registers.read(RegisterKey(self._bucket, self._space, name)) for name in some)
-            )
-            values.update((name, value.listing) for name, value in zip(some, read, strict=True))
+            found = await asyncio.gather(*(self._read(RegisterKey(self._bucket, self._space, name)) for name in some))
+            values.update((name, value.listing) for name, value in zip(some, found, strict=True))
         settled = ((name, values[name] if listing is None else listing) for name, listing in names)
         return [(name, listing) for name, listing in settled if listing]
 

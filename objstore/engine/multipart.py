@@ -13,17 +13,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from itertools import pairwise
 
 import msgspec
 
 from objstore.engine.buckets import Buckets
-from objstore.engine.keystate import attempt_of, current, state_of, turned, with_attempt, without_attempts
-from objstore.engine.listing import BucketScan, scan_all
-from objstore.engine.objects import Objects, after_prefix, info_of
-from objstore.engine.peers import Peers
+from objstore.engine.keystate import attempt_of, made_by, state_of, turned, with_attempt, without_attempts
+from objstore.engine.lists import after_prefix
+from objstore.engine.objects import BecameVersioned, Objects, info_of
 from objstore.engine.registers import Registers
+from objstore.engine.sealing import Unseal
 from objstore.engine.types import (
     ALWAYS,
     ObjectInfo,
@@ -43,9 +43,13 @@ from objstore.model.errors import (
     PartTooSmall,
 )
 from objstore.model.ids import BucketId, uuid7
+from objstore.model.locking import with_default
 from objstore.model.records import (
+    NO_LOCK,
     Attempt,
+    BucketState,
     ListEntry,
+    Lock,
     ObjectVersion,
     PartState,
     RegisterKey,
@@ -58,6 +62,7 @@ from objstore.model.records import (
     split_upload_name,
     upload_name,
 )
+from objstore.model.sealed import Sealed
 from objstore.ports import Buffer, Clock, Random
 from objstore.register.change import Outcome, body_of
 
@@ -67,7 +72,6 @@ ATTEMPTS_MAX = 16  # of one Complete among rivals
 class Multipart:
     def __init__(
         self,
-        peers: Peers,
         registers: Registers,
         buckets: Buckets,
         objects: Objects,
@@ -75,7 +79,6 @@ class Multipart:
         clock: Clock,
         random: Random,
     ) -> None:
-        self._peers = peers
         self._registers = registers
         self._buckets = buckets
         self._objects = objects
@@ -83,11 +86,21 @@ class Multipart:
         self._clock = clock
         self._random = random
 
-    async def create(self, bucket_name: str, key: str, headers: dict[str, str]) -> str:
+    async def create(
+        self,
+        bucket_name: str,
+        key: str,
+        headers: dict[str, str],
+        *,
+        tags: Mapping[str, str] | None = None,
+        lock: Lock = NO_LOCK,
+        sealed: Sealed | None = None,
+    ) -> str:
         bucket = await self._buckets.get(bucket_name, fresh=True)
         now = self._clock.wall_ms()
         upload = uuid7(now, self._random.bytes(10))
-        state = UploadState(key.encode(), now, headers)
+        lock = with_default(lock, bucket.config, now)
+        state = UploadState(key.encode(), now, headers, tags=dict(tags or {}), lock=lock, sealed=sealed)
         new = Outcome(b"", encode(state), encode(ListEntry(0, "", now)))
         await self._registers.change(upload_key(bucket.id, key.encode(), upload), lambda _: new)
         await self._buckets.still(bucket_name, bucket.id)
@@ -104,12 +117,18 @@ class Multipart:
         *,
         content_md5: bytes | None = None,
         finish: Callable[[], dict[str, str]] | None = None,
+        unseal: Unseal | None = None,
     ) -> PartInfo:
+        """`unseal` is asked before the first byte is taken, for the key of the upload that the part belongs to."""
         bucket = await self._buckets.get(bucket_name)
         upload = _parse_id(upload_id)
-        await self._open_upload(bucket.id, key, upload)
+        state = await self._open_upload(bucket.id, key, upload)
+        sealing = unseal(state.sealed) if unseal is not None else None
+        assert sealing is not None or state.sealed is None, "a part of an encrypted upload needs its key"
         about = {"upload-id": upload_id, "part-number": str(number)}
-        stored = await self._objects.store(bucket, bucket_name, key, body, size, about, content_md5, inline=False)
+        stored = await self._objects.store(
+            bucket, bucket_name, key, body, size, about, content_md5, inline=False, sealing=sealing
+        )
         try:
             headers = finish() if finish is not None else {}
         except BaseException:
@@ -120,7 +139,7 @@ class Multipart:
         await self._registers.change(part_key(bucket.id, upload, number), _replace_part(part))
         await self._open_upload(bucket.id, key, upload)  # ended meanwhile: the part does not count
         await self._buckets.still(bucket_name, bucket.id)
-        return PartInfo(number, size, part.etag, now, headers)
+        return PartInfo(number, size, part.etag, now, headers, state.sealed)
 
     async def list_parts(
         self, bucket_name: str, key: str, upload_id: str, *, after: int = 0, limit: int = limits.LIST_PAGE_MAX
@@ -131,7 +150,7 @@ class Multipart:
         parts = await self._parts(bucket.id, upload, after, limit + 1)
         shown = [PartInfo(p.number, p.size, p.etag, p.modified_ms, p.headers) for p in parts[:limit]]
         truncated = len(parts) > limit and limit > 0
-        return PartPage(state.headers, shown, truncated, shown[-1].number if shown else after)
+        return PartPage(state.headers, shown, truncated, shown[-1].number if shown else after, state.sealed)
 
     async def list_uploads(
         self,
@@ -156,9 +175,7 @@ class Multipart:
                 start = after_prefix(name) or name
             else:
                 start = max(lead, name + b"\x01")
-        scan = BucketScan(
-            self._registers, self._peers, bucket.id, Space.UPLOAD, start=start, end=after_prefix(lead), expect=limit + 1
-        )
+        scan = self._registers.scan(bucket.id, Space.UPLOAD, start=start, end=after_prefix(lead), expect=limit + 1)
         page = UploadPage([], [], False, "", "")
         last = ("", "")
         while (pair := await scan.next()) is not None:
@@ -185,56 +202,73 @@ class Multipart:
         *,
         condition: WriteCondition = ALWAYS,
         headers: dict[str, str] | None = None,
+        part_checksums: bytes = b"",
     ) -> ObjectInfo:
         """Join the named (part number, ETag) pairs. A repeat after success gives the same answer.
 
         Several may run at once: those that name the same parts share one attempt, and its operation is applied
         once; others give the attempt before up first. After a condition failed the upload stays as it is."""
-        bucket = await self._buckets.get(bucket_name)
+        bucket = await self._buckets.get(bucket_name, fresh=True)
         upload = _parse_id(upload_id)
         etag = _joint_etag(parts)
         for _ in range(ATTEMPTS_MAX):
             try:
                 state = await self._upload(bucket.id, key, upload)
             except NoSuchUpload:
-                made = await self._current(bucket.id, key, upload)
+                made = await self._made(bucket.id, key, upload)
                 if made is None or made.etag != etag:
                     raise
-                return info_of(bucket_name, key, made, b"")  # it was forgotten long after it had made the object
+                # it was forgotten long after it had made the object
+                return info_of(bucket_name, key, made, b"", versioned=bool(bucket.versioning))
             if state.status == "aborted":
                 break
             version = self._objects.new_version(
-                sum(state.parts), state.etag, state.headers, state.blobs, parts=state.parts, upload_id=upload
+                sum(state.parts),
+                state.etag,
+                state.headers,
+                state.blobs,
+                mode=bucket.versioning,
+                parts=state.parts,
+                upload_id=upload,
+                tags=state.tags,
+                lock=state.lock,
+                sealed=state.sealed,
+                part_checksums=state.part_checksums,
             )
             if state.status == "completed":
                 if state.etag != etag:
                     raise InvalidPart("this upload was completed already, with other parts")
-                return await self._result(bucket_name, bucket.id, key, upload, version)
+                return await self._result(bucket_name, bucket, key, upload, version)
             if state.status == "completing" and state.etag == etag:
                 try:
-                    await self._objects.commit(bucket.id, key, version, b"", condition, op=state.attempt)
+                    await self._objects.commit(
+                        bucket.id, key, version, b"", condition, mode=bucket.versioning, op=state.attempt
+                    )
+                except BecameVersioned:
+                    bucket = await self._buckets.get(bucket_name, fresh=True)
+                    continue
                 except NoSuchUpload:
                     if await self._upload(bucket.id, key, upload) == state:
                         # given up by somebody who has not put another in its place, or made and then replaced
-                        await self._choose(bucket.id, key, upload, state, parts, headers or {})
+                        await self._choose(bucket.id, key, upload, state, parts, headers or {}, part_checksums)
                     continue
                 await self._buckets.confirm(bucket_name, bucket.id)
                 await self._end(bucket.id, key, upload, state, "completed")
-                return await self._result(bucket_name, bucket.id, key, upload, version)
-            await self._choose(bucket.id, key, upload, state, parts, headers or {})
+                return await self._result(bucket_name, bucket, key, upload, version)
+            await self._choose(bucket.id, key, upload, state, parts, headers or {}, part_checksums)
         raise _no_upload(upload_id)
 
     async def _result(
-        self, bucket_name: str, bucket: BucketId, key: str, upload: bytes, made: ObjectVersion
+        self, bucket_name: str, bucket: BucketState, key: str, upload: bytes, made: ObjectVersion
     ) -> ObjectInfo:
-        """The version that this upload made, as it stands in the register if it is still current."""
-        return info_of(bucket_name, key, await self._current(bucket, key, upload) or made, b"")
+        """The version that this upload made, as it stands in the register if the key still has it."""
+        found = await self._made(bucket.id, key, upload) or made
+        return info_of(bucket_name, key, found, b"", versioned=bool(bucket.versioning))
 
-    async def _current(self, bucket: BucketId, key: str, upload: bytes) -> ObjectVersion | None:
-        """The current version, if this upload made it."""
+    async def _made(self, bucket: BucketId, key: str, upload: bytes) -> ObjectVersion | None:
+        """The version that this upload made, while the key has it."""
         body = body_of(await self._registers.read(RegisterKey(bucket, Space.OBJECT, key.encode())))
-        version = current(state_of(body))
-        return version if version is not None and version.upload_id == upload else None
+        return made_by(state_of(body), upload)
 
     async def _give_up(
         self, bucket: BucketId, key: str, upload: bytes, state: UploadState, instead: Attempt | None = None
@@ -247,8 +281,8 @@ class Multipart:
 
         def change(body: bytes) -> Outcome:
             known = state_of(body)
-            version, old = current(known), attempt_of(known, state.attempt)
-            if (version is not None and version.upload_id == upload) or (old is not None and old.made):
+            old = attempt_of(known, state.attempt)
+            if made_by(known, upload) is not None or (old is not None and old.made):
                 return Outcome(b"made")
             new = without_attempts(known, frozenset((state.attempt,)))
             new = with_attempt(new, instead) if instead is not None else new
@@ -293,6 +327,7 @@ class Multipart:
         before: UploadState,
         named: Sequence[tuple[int, str]],
         headers: dict[str, str],
+        part_checksums: bytes,
     ) -> None:
         """Fix the parts in the upload's register under a new attempt, the one of `before` given up.
 
@@ -317,6 +352,10 @@ class Multipart:
                 tuple(part.size for part in chosen),
                 _joint_etag(named),
                 attempt.id,
+                tags=state.tags,
+                lock=state.lock,
+                sealed=state.sealed,
+                part_checksums=part_checksums,
             )
             return Outcome(b"", encode(fixed), encode(ListEntry(0, "", state.created_ms)))
 
@@ -363,14 +402,8 @@ class Multipart:
     async def _parts(self, bucket: BucketId, upload: bytes, after: int, limit: int) -> list[PartState]:
         if limit <= 0 or after >= 0xFFFF:
             return []
-        found = await scan_all(
-            self._registers,
-            self._peers,
-            bucket,
-            Space.PART,
-            start=part_name(upload, after + 1),
-            end=after_prefix(upload),
-            limit=limit,
+        found = await self._registers.scan_all(
+            bucket, Space.PART, start=part_name(upload, after + 1), end=after_prefix(upload), limit=limit
         )
         parts: list[PartState] = []
         for i in range(0, len(found), 64):

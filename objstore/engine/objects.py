@@ -3,46 +3,68 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 
-from objstore.engine.buckets import Buckets
+import msgspec
+
+from objstore.codec.sealing import INLINE, sealed_size
+from objstore.engine.buckets import ENABLED, Buckets
 from objstore.engine.conditions import check
 from objstore.engine.keystate import (
+    amended,
     attempt_of,
-    body_with,
     born_of,
+    check_unlocked,
     current,
-    listing_of,
-    replace,
+    find,
+    has_inline_room,
+    inline_piece,
+    made_by,
+    newest,
+    placed,
+    removed,
+    shown_id,
     state_of,
+    turned,
     with_attempt,
+    written,
 )
-from objstore.engine.listing import BucketScan
-from objstore.engine.peers import Peers
 from objstore.engine.reading import BlobReader
 from objstore.engine.registers import Registers
-from objstore.engine.types import ALWAYS, ObjectEntry, ObjectInfo, ObjectPage, WriteCondition
+from objstore.engine.sealing import SealedBody, Sealing, unsealed, unsealed_inline
+from objstore.engine.types import ALWAYS, Deleted, ObjectInfo, WriteCondition
 from objstore.engine.writing import BlobLabel, BlobWriter, ExactReader
 from objstore.model import limits
-from objstore.model.errors import BadDigest, Conflict, NoSuchKey, NoSuchUpload, NotFound, QuorumLost
+from objstore.model.errors import (
+    BadDigest,
+    Conflict,
+    IsDeleteMarker,
+    NoSuchKey,
+    NoSuchUpload,
+    NoSuchVersion,
+    NotFound,
+    QuorumLost,
+)
 from objstore.model.ids import BlobId, BucketId, uuid7
+from objstore.model.locking import with_default
 from objstore.model.manifest import BlobRef
 from objstore.model.records import (
+    NO_LOCK,
     Attempt,
     BucketState,
-    ListEntry,
+    KeyState,
+    Lock,
     ObjectVersion,
     RegisterKey,
     Space,
-    decode,
-    encode,
 )
+from objstore.model.sealed import BY_CLIENT, Sealed
 from objstore.ports import Buffer, Clock, Random
 from objstore.register.change import Outcome, body_of
 
 
 class Stored:
-    """A body on its way into a register: either inline bytes or a blob."""
+    """A body on its way into a register: either inline bytes or a blob. `md5`: of the body, for its ETag."""
 
     __slots__ = ("blobs", "data", "md5")
 
@@ -55,7 +77,6 @@ class Stored:
 class Objects:
     def __init__(
         self,
-        peers: Peers,
         registers: Registers,
         buckets: Buckets,
         writer: BlobWriter,
@@ -63,7 +84,6 @@ class Objects:
         clock: Clock,
         random: Random,
     ) -> None:
-        self._peers = peers
         self._registers = registers
         self._buckets = buckets
         self._writer = writer
@@ -82,29 +102,42 @@ class Objects:
         content_md5: bytes | None,
         *,
         inline: bool = True,
+        sealing: Sealing | None = None,
     ) -> Stored:
-        """Take in a whole body and its checks; nothing is visible yet. Shared by objects and parts."""
+        """Take in a whole body and its checks; nothing is visible yet. Shared by objects and parts.
+
+        With `sealing` its bytes are encrypted. Under a client's key the ETag is of these: it tells nothing of the
+        body to who does not have the key."""
         if size:
-            self._peers.need_room()
-        reader = ExactReader(body)
-        if size == 0 or (inline and size <= limits.INLINE_SIZE_MAX):
-            data = bytes(await reader.read(size))
+            self._writer.need_room()
+        kept = sealed_size(size) if sealing is not None else size
+        inline = size == 0 or (inline and kept <= limits.INLINE_SIZE_MAX)
+        unit = INLINE if inline else uuid7(self._registers.id_ms(), self._random.bytes(10))
+        by_cluster = sealing is not None and sealing.record.kind != BY_CLIENT
+        hashed = by_cluster or content_md5 is not None
+        sealed = SealedBody(body, size, sealing, unit, hashed=hashed) if sealing is not None else None
+        reader = ExactReader(sealed.chunks() if sealed is not None else body)
+        if inline:
+            data = bytes(await reader.read(kept))
             await reader.expect_end()
             stored = Stored(data, (), hashlib.md5(data, usedforsecurity=False).digest())
         else:
-            now = self._clock.wall_ms()
-            blob = BlobId(uuid7(self._registers.id_ms(), self._random.bytes(10)))
-            label = BlobLabel(self._peers.topology.map.cluster_id, bucket.id, bucket_name, key.encode(), now, about)
-            ref, md5 = await self._writer.write(reader, size, blob, label)
+            label = BlobLabel(
+                self._writer.cluster_id, bucket.id, bucket_name, key.encode(), self._clock.wall_ms(), about
+            )
+            ref, md5 = await self._writer.write(reader, kept, BlobId(unit), label, hashed=not by_cluster)
             stored = Stored(b"", (ref,), md5)
             try:
                 await reader.expect_end()
             except BaseException:
                 self._writer.discard(stored.blobs)
                 raise
-        if content_md5 is not None and content_md5 != stored.md5:
+        plain_md5 = sealed.md5.digest() if sealed is not None else stored.md5
+        if content_md5 is not None and content_md5 != plain_md5:
             self._writer.discard(stored.blobs)
-            raise BadDigest(f"Content-MD5 does not match the body: its MD5 is {stored.md5.hex()}")
+            raise BadDigest(f"Content-MD5 does not match the body: its MD5 is {plain_md5.hex()}")
+        if by_cluster:
+            stored.md5 = plain_md5
         return stored
 
     async def put(
@@ -118,24 +151,72 @@ class Objects:
         condition: WriteCondition = ALWAYS,
         content_md5: bytes | None = None,
         finish: Callable[[], dict[str, str]] | None = None,
+        tags: Mapping[str, str] | None = None,
+        lock: Lock = NO_LOCK,
+        sealing: Sealing | None = None,
     ) -> ObjectInfo:
         bucket = await self._buckets.get(bucket_name)
-        stored = await self.store(bucket, bucket_name, key, body, size, headers, content_md5)
+        async with self._buckets.asking(bucket_name) as latest:
+            stored = await self.store(bucket, bucket_name, key, body, size, headers, content_md5, sealing=sealing)
+            try:
+                added = finish() if finish is not None else {}
+                now = await latest
+            except BaseException:
+                self._writer.discard(stored.blobs)
+                raise
+        mode = now.versioning
+        lock = with_default(lock, now.config, self._clock.wall_ms())
+        version = self.new_version(
+            size, stored.md5.hex(), {**headers, **added}, stored.blobs, mode=mode, tags=dict(tags or {}), lock=lock
+        )
+        if sealing is not None:
+            version = msgspec.structs.replace(version, inline=len(stored.data), sealed=sealing.record)
         try:
-            added = finish() if finish is not None else {}
-        except BaseException:
-            self._writer.discard(stored.blobs)
-            raise
-        version = self.new_version(size, stored.md5.hex(), {**headers, **added}, stored.blobs)
-        try:
-            await self.commit(bucket.id, key, version, stored.data, condition)
+            version = await self._commit_anyhow(
+                bucket, bucket_name, key, version, stored.data, condition, mode, sealing
+            )
         except (NotFound, Conflict):
             # Only a refusal is a proof. After any other end, a cancelled request among them, the version may be
             # there or come yet; whoever collects garbage asks the register first (INV-7).
-            self._writer.discard(stored.blobs)
+            self._writer.discard(version.blobs)
             raise
-        await self._buckets.confirm(bucket_name, bucket.id)
-        return info_of(bucket_name, key, version, stored.data)
+        confirmed = await self._buckets.confirm(bucket_name, bucket.id)
+        data = b"" if version.blobs else stored.data
+        return info_of(bucket_name, key, version, data, versioned=bool(confirmed.versioning))
+
+    async def _commit_anyhow(
+        self,
+        bucket: BucketState,
+        bucket_name: str,
+        key: str,
+        version: ObjectVersion,
+        data: bytes,
+        condition: WriteCondition,
+        mode: str,
+        sealing: Sealing | None,
+    ) -> ObjectVersion:
+        """Commit, also when the bucket becomes versioned meanwhile, or the register has no room for the bytes."""
+        while True:
+            try:
+                await self.commit(bucket.id, key, version, data, condition, mode=mode)
+                return version
+            except BecameVersioned:
+                mode = (await self._buckets.get(bucket_name, fresh=True)).versioning
+                version = msgspec.structs.replace(version, null=mode != ENABLED)
+            except _NoInlineRoom:
+                plain = unsealed_inline(data, version.size, sealing) if sealing is not None else data
+                stored = await self.store(
+                    bucket,
+                    bucket_name,
+                    key,
+                    _whole(plain),
+                    len(plain),
+                    version.headers,
+                    None,
+                    inline=False,
+                    sealing=sealing,
+                )
+                version, data = msgspec.structs.replace(version, blobs=stored.blobs, inline=0), b""
 
     def new_version(
         self,
@@ -144,12 +225,32 @@ class Objects:
         headers: dict[str, str],
         blobs: tuple[BlobRef, ...],
         *,
+        mode: str,
         parts: tuple[int, ...] = (),
         upload_id: bytes = b"",
+        tags: dict[str, str] | None = None,
+        lock: Lock = NO_LOCK,
+        sealed: Sealed | None = None,
+        part_checksums: bytes = b"",
     ) -> ObjectVersion:
+        """`mode`: the bucket's versioning when the write began or later."""
         now = self._clock.wall_ms()
-        version_id = uuid7(now, self._random.bytes(10))
-        return ObjectVersion(version_id, size, etag, now, headers, blobs, parts, upload_id)
+        id = uuid7(now, self._random.bytes(10))
+        return ObjectVersion(
+            id,
+            size,
+            etag,
+            now,
+            headers,
+            blobs,
+            parts,
+            upload_id,
+            null=mode != ENABLED,
+            tags=tags or {},
+            lock=lock,
+            sealed=sealed,
+            part_checksums=part_checksums,
+        )
 
     async def commit(
         self,
@@ -159,124 +260,164 @@ class Objects:
         data: bytes,
         condition: WriteCondition,
         *,
+        mode: str,
         op: bytes | None = None,
     ) -> None:
-        """Make a stored version the current one, if the condition holds. The bucket is to be confirmed after.
+        """Make a stored version the newest one, if the condition holds. The bucket is to be confirmed after.
 
+        `mode`: the bucket's versioning, as `version` was made for; BecameVersioned if there has been another since.
         A version of an upload needs `op`, the attempt that is to make it: NoSuchUpload if it was given up."""
         born = None if version.upload_id else born_of(version.blobs)
 
         def change(body: bytes) -> Outcome:
             state = state_of(body)
-            old = current(state)
-            if old is not None and old.upload_id and (old.upload_id, old.etag) == (version.upload_id, version.etag):
+            made = made_by(state, version.upload_id)
+            if made is not None and made.etag == version.etag:
                 return Outcome()  # this upload has made it already, of these parts; a late repeat is no new write
-            check(condition, old)
+            check(condition, current(state))
+            if not mode and any(not one.null for one in state.versions):
+                raise BecameVersioned
+            new = state
             if version.upload_id:
                 attempt = attempt_of(state, op or b"")
                 if attempt is None or attempt.made:
                     raise NoSuchUpload("this attempt to complete the upload was given up, or replaced since it ended")
-                state = with_attempt(state, Attempt(attempt.id, attempt.upload, made=True))
-            new = replace(state, version, version.modified_ms)
-            return Outcome(b"", encode(new), listing_of(version), data)
+                new = with_attempt(state, Attempt(attempt.id, attempt.upload, made=True))
+            new = placed(new, version, version.modified_ms)
+            if data and not has_inline_room(new):
+                raise _NoInlineRoom
+            return written(state, new, data)
 
         await self._registers.change(_key(bucket, key), change, op=op, born=born)
 
-    async def head(self, bucket_name: str, key: str) -> ObjectInfo:
+    async def head(self, bucket_name: str, key: str, version_id: str | None = None) -> ObjectInfo:
+        """The newest version, or the one that is named. NoSuchKey, NoSuchVersion, IsDeleteMarker."""
         bucket = await self._buckets.get(bucket_name)
         value = await self._registers.read(_key(bucket.id, key), with_data=True)
-        found = current(state_of(body_of(value)))
-        if found is None:
+        state = state_of(body_of(value))
+        if not state.versions:
             fresh = await self._buckets.get(bucket_name, fresh=True)
             if fresh.id != bucket.id:  # deleted and made again since it was cached
+                bucket = fresh
                 value = await self._registers.read(_key(fresh.id, key), with_data=True)
-                found = current(state_of(body_of(value)))
-        if found is None:
-            raise NoSuchKey(f"there is no object {key!r} in bucket {bucket_name!r}")
-        return info_of(bucket_name, key, found, value.data)
+                state = state_of(body_of(value))
+        found = _wanted(state, bucket_name, key, version_id)
+        at, length = inline_piece(state, found)
+        return info_of(
+            bucket_name,
+            key,
+            found,
+            value.data[at : at + length],
+            latest=found is state.versions[0],
+            versioned=bool(bucket.versioning),
+        )
 
-    async def read(self, info: ObjectInfo, offset: int, length: int) -> AsyncIterator[Buffer]:
-        """Verified bytes of a version. When it was replaced and collected meanwhile: QuorumLost."""
+    async def amend(
+        self,
+        bucket_name: str,
+        key: str,
+        version_id: str | None,
+        edit: Callable[[ObjectVersion], ObjectVersion],
+    ) -> str:
+        """Change what is known of a version (tags, lock), not its bytes; its id as shown. `edit` is pure, may run
+        several times, and may raise what a change function may."""
+        bucket = await self._buckets.get(bucket_name, fresh=True)
+
+        def change(body: bytes) -> Outcome:
+            state = state_of(body)
+            found = _wanted(state, bucket_name, key, version_id)
+            after = edit(found)
+            return turned(state, amended(state, found, after), shown_id(after).encode())
+
+        shown = await self._registers.change(_key(bucket.id, key), change)
+        await self._buckets.confirm(bucket_name, bucket.id)
+        return shown.decode()
+
+    async def read(
+        self, info: ObjectInfo, offset: int, length: int, sealing: Sealing | None = None
+    ) -> AsyncIterator[Buffer]:
+        """Verified bytes of a version; of an encrypted one with its `sealing`. When it was replaced and collected
+        meanwhile: QuorumLost."""
         assert 0 <= offset and 0 <= length and offset + length <= info.size
+        assert (sealing.record if sealing is not None else None) == info.sealed, "not the key of this object"
         if not info.blobs:
-            yield memoryview(info.data)[offset : offset + length]
+            data = unsealed_inline(info.data, info.size, sealing) if sealing is not None else info.data
+            yield memoryview(data)[offset : offset + length]
             return
         sent = 0
-        async for buffer in self._reader.read(info.blobs, offset, length):
+        if sealing is not None:
+            source = unsealed(self._reader, info.blobs, sealing, offset, length)
+        else:
+            source = self._reader.read(info.blobs, offset, length)
+        async for buffer in source:
             sent += len(buffer)
             yield buffer
         if sent != length:
             raise QuorumLost(f"{sent} of {length} bytes could be read")
 
-    async def delete(self, bucket_name: str, key: str, *, condition: WriteCondition = ALWAYS) -> bool:
+    async def delete(
+        self,
+        bucket_name: str,
+        key: str,
+        version_id: str | None = None,
+        *,
+        condition: WriteCondition = ALWAYS,
+        bypass: bool = False,
+    ) -> Deleted:
+        """Take away what is there: for good without versioning, under a delete marker with it; a version that is named
+        always for good. `bypass`: governance retention does not count. ObjectLocked."""
         bucket = await self._buckets.get(bucket_name, fresh=True)
-        now = self._clock.wall_ms()
+        marker = self.new_version(0, "", {}, (), mode=bucket.versioning)
+        marker = msgspec.structs.replace(marker, marker=True)
+        now = marker.modified_ms
 
         def change(body: bytes) -> Outcome:
             state = state_of(body)
+            if version_id is not None:
+                gone = find(state, version_id)
+                check(condition, gone)
+                if gone is None:
+                    return Outcome()
+                check_unlocked(gone.lock, now, bypass=bypass)
+                return written(state, removed(state, gone, now), result=_did(gone, marker=False))
+            check(condition, current(state))
+            if bucket.versioning or any(not one.null for one in state.versions):
+                return written(state, placed(state, marker, now), result=_did(marker, marker=True))
             old = current(state)
-            check(condition, old)
-            return Outcome(b"\x01", body_with(replace(state, None, now))) if old else Outcome(b"\x00")
+            if old is None:
+                return Outcome()
+            check_unlocked(old.lock, now, bypass=bypass)
+            return written(state, removed(state, old, now), result=_did(old, marker=False))
 
-        return await self._registers.change(_key(bucket.id, key), change) == b"\x01"
-
-    async def list(
-        self,
-        bucket_name: str,
-        *,
-        prefix: str = "",
-        delimiter: str = "",
-        after: str = "",
-        limit: int = limits.LIST_PAGE_MAX,
-    ) -> ObjectPage:
-        bucket = await self._buckets.get(bucket_name, fresh=True)
-        lead, cut, start = prefix.encode(), delimiter.encode(), after.encode()
-        first = max(lead, _after_token(start, lead, cut)) if start else lead
-        page = ObjectPage([], [], False, "")
-        last = ""
-        scan = BucketScan(
-            self._registers, self._peers, bucket.id, Space.OBJECT, start=first, end=after_prefix(lead), expect=limit + 1
-        )
-        while (pair := await scan.next()) is not None:
-            if len(page.entries) + len(page.prefixes) >= limit:
-                return ObjectPage(page.entries, page.prefixes, limit > 0, last)
-            name, listing = pair
-            at = name.find(cut, len(lead)) if cut else -1
-            if at >= 0:
-                common = name[: at + len(cut)]
-                last = common.decode()
-                page.prefixes.append(last)
-                beyond = after_prefix(common)
-                if not beyond:
-                    break
-                scan.skip_to(beyond)
-            else:
-                last = name.decode()
-                entry = decode(listing, ListEntry)
-                page.entries.append(ObjectEntry(last, entry.size, entry.etag, entry.modified_ms, entry.extra))
-        return page
+        did = await self._registers.change(_key(bucket.id, key), change)
+        return msgspec.msgpack.decode(did, type=Deleted) if did else Deleted()
 
 
-def after_prefix(prefix: bytes) -> bytes:
-    """The smallest name above every name with this prefix; b"" if there is none."""
-    stripped = prefix.rstrip(b"\xff")
-    return stripped[:-1] + bytes((stripped[-1] + 1,)) if stripped else b""
+def _wanted(state: KeyState, bucket: str, key: str, version_id: str | None) -> ObjectVersion:
+    """The newest version, or the one that is named."""
+    if version_id is None:
+        found = newest(state)
+        if found is None:
+            raise NoSuchKey(f"there is no object {key!r} in bucket {bucket!r}")
+        if found.marker:
+            raise IsDeleteMarker(f"the object {key!r} in bucket {bucket!r} was deleted", shown_id(found))
+        return found
+    found = find(state, version_id)
+    if found is None:
+        raise NoSuchVersion(f"the object {key!r} in bucket {bucket!r} has no version {version_id}")
+    if found.marker:
+        text = f"version {version_id} of {key!r} is a delete marker; it can only be deleted"
+        raise IsDeleteMarker(text, version_id, named=True)
+    return found
 
 
-def _after_token(start: bytes, lead: bytes, cut: bytes) -> bytes:
-    """Where a page begins that follows `start`, which may be a key or a common prefix already shown."""
-    if cut and start.startswith(lead):
-        at = start.find(cut, len(lead))
-        if at >= 0 and at + len(cut) == len(start):
-            return after_prefix(start) or start + b"\x00"
-    return start + b"\x00"
-
-
-def info_of(bucket: str, key: str, version: ObjectVersion, data: bytes) -> ObjectInfo:
+def info_of(
+    bucket: str, key: str, version: ObjectVersion, data: bytes, *, latest: bool = True, versioned: bool = False
+) -> ObjectInfo:
     return ObjectInfo(
         bucket,
         key,
-        version.version_id.hex(),
+        shown_id(version),
         version.size,
         version.etag,
         version.modified_ms,
@@ -284,7 +425,29 @@ def info_of(bucket: str, key: str, version: ObjectVersion, data: bytes) -> Objec
         version.parts,
         version.blobs,
         data,
+        version.tags,
+        version.lock,
+        latest,
+        versioned,
+        version.sealed,
+        version.part_checksums,
     )
+
+
+class BecameVersioned(Conflict):
+    """The write began before its bucket was versioned, others have been there since: it has to look again."""
+
+
+class _NoInlineRoom(Conflict):
+    """The register holds as many bytes of other versions as it may."""
+
+
+def _did(version: ObjectVersion, *, marker: bool) -> bytes:
+    return msgspec.msgpack.encode(Deleted(shown_id(version), marker, version.marker and not marker))
+
+
+async def _whole(data: bytes) -> AsyncIterator[Buffer]:
+    yield data
 
 
 def _key(bucket: BucketId, key: str) -> RegisterKey:

@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TypeAlias
 
+from objstore.engine.listing import LOST_PAUSE_S, BucketScan
 from objstore.engine.peers import Peers
 from objstore.model import limits
 from objstore.model.clock import Ballot, BallotClock
 from objstore.model.errors import GivenUp, InsufficientStorage, ObjstoreError, QuorumLost
-from objstore.model.records import RegisterKey, Value
+from objstore.model.ids import BucketId
+from objstore.model.records import RegisterKey, Space, Value
 from objstore.ports import Clock, Random
 from objstore.register.change import Change, Decision, apply
 from objstore.register.proposer import Done, ReadRound, Retry, Send, Target, WriteRound
@@ -25,7 +27,6 @@ from objstore.register.quorum import members
 HEDGE_S = 0.05  # a read asks the rest of the replicas when a majority takes longer
 BACKOFF_S = 0.004  # mean first pause after a lost race, doubled per loss
 BACKOFF_MAX_S = 0.25
-LOST_PAUSE_S = 0.1  # before another look for a majority
 TURN_S = 1.0  # how long a write waits for those of this process that came before it; then it races with them
 
 Decide: TypeAlias = Callable[[Value, Ballot, int | None], Decision]
@@ -94,6 +95,31 @@ class Registers:
         if done.error is not None:
             raise done.error
         return done.result
+
+    def scan(
+        self,
+        bucket: BucketId,
+        space: Space,
+        *,
+        start: bytes = b"",
+        end: bytes = b"",
+        expect: int = limits.LIST_PAGE_MAX,
+    ) -> BucketScan:
+        """A cursor over the visible registers with start <= name < end (b"" = no end), in byte order."""
+        return BucketScan(self.read, self._peers, bucket, space, start=start, end=end, expect=expect)
+
+    async def scan_all(
+        self, bucket: BucketId, space: Space, *, start: bytes = b"", end: bytes = b"", limit: int | None = None
+    ) -> list[tuple[bytes, bytes]]:
+        """The (name, listing) pairs of such a scan, at most `limit`."""
+        scan = self.scan(bucket, space, start=start, end=end, expect=limit or limits.LIST_PAGE_MAX)
+        out: list[tuple[bytes, bytes]] = []
+        while limit is None or len(out) < limit:
+            pair = await scan.next()
+            if pair is None:
+                break
+            out.append(pair)
+        return out
 
     def id_ms(self) -> int:
         """The time to make an id of, for what a change will name: by the clock, unless it is known to lag."""

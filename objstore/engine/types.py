@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from objstore.model.ids import BucketId, NodeId
 from objstore.model.manifest import BlobRef
+from objstore.model.records import NO_LOCK, Lock
+from objstore.model.sealed import Sealed
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,9 @@ class BucketInfo:
     name: str
     id: BucketId
     created_ms: int
+    versioning: str = ""  # "Enabled" | "Suspended" | "": never was
+    owner: str = ""
+    config: Mapping[str, bytes] = field(default_factory=dict, repr=False)  # see model/bucketconfig.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +55,7 @@ class ObjectInfo:
 
     bucket: str
     key: str
-    version_id: str  # 32 hex digits
+    version_id: str  # as shown: 32 hex digits, or "null"
     size: int
     etag: str  # without quotes
     modified_ms: int
@@ -57,6 +63,45 @@ class ObjectInfo:
     parts: tuple[int, ...] = ()  # sizes of the parts of a multipart object, else ()
     blobs: tuple[BlobRef, ...] = field(default=(), repr=False)
     data: bytes = field(default=b"", repr=False)  # the body of an inline object
+    tags: Mapping[str, str] = field(default_factory=dict)
+    lock: Lock = NO_LOCK
+    latest: bool = True  # the newest version of its key
+    versioned: bool = False  # the bucket is or was versioned: answers name the version
+    sealed: Sealed | None = None  # encrypted: `size` and `parts` are of the plain bytes, `blobs` and `data` are not
+    part_checksums: bytes = field(default=b"", repr=False)  # digests of the parts one after the other, if known
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """What a delete did. `version_id`: of the delete marker that it made (`marker`), or of the version that it took
+    away for good; "" when there was nothing to do. `was_marker`: that version was itself a delete marker."""
+
+    version_id: str = ""
+    marker: bool = False
+    was_marker: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VersionEntry:
+    key: str
+    version_id: str
+    latest: bool
+    marker: bool
+    size: int
+    etag: str
+    modified_ms: int
+    extra: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VersionPage:
+    """`next_key`, `next_version`: where the following page goes on; "" for the latter after a common prefix."""
+
+    entries: list[VersionEntry]
+    prefixes: list[str]
+    truncated: bool
+    next_key: str = ""
+    next_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +130,7 @@ class PartInfo:
     etag: str
     modified_ms: int
     headers: dict[str, str]
+    sealed: Sealed | None = None  # of the upload, in the answer to a write
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +139,7 @@ class PartPage:
     parts: list[PartInfo]
     truncated: bool
     next_after: int
+    sealed: Sealed | None = None  # of the upload
 
 
 @dataclass(frozen=True, slots=True)

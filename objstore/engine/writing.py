@@ -98,8 +98,18 @@ class BlobWriter:
         self._peers = peers
         self._discards: set[asyncio.Task[None]] = set()
 
-    async def write(self, body: ExactReader, size: int, blob: BlobId, label: BlobLabel) -> tuple[BlobRef, bytes]:
-        """Store `size` > 0 bytes; returns the reference to commit and the MD5 digest of the bytes.
+    @property
+    def cluster_id(self) -> str:
+        return self._peers.topology.map.cluster_id
+
+    def need_room(self) -> None:
+        """InsufficientStorage when a write could not be stored."""
+        self._peers.need_room()
+
+    async def write(
+        self, body: ExactReader, size: int, blob: BlobId, label: BlobLabel, *, hashed: bool = True
+    ) -> tuple[BlobRef, bytes]:
+        """Store `size` > 0 bytes; returns the reference to commit and the MD5 digest of the bytes, if it is wanted.
 
         Raises what the body raises, QuorumLost when too few nodes take shards, InsufficientStorage.
         """
@@ -108,6 +118,7 @@ class BlobWriter:
         ref = BlobRef(blob, size, codec_name, code.k, code.m, limits.CELL_SIZE, limits.SEGMENT_SIZE)
         codec = get_codec(codec_name, code.k, code.m)
         md5 = hashlib.md5(usedforsecurity=False)
+        update = md5.update if hashed else _ignore
         absent: list[tuple[int, int]] = []
         for segment in range(ref.segments):
             writer = SegmentWriter(self._peers, ref, segment, codec, label)
@@ -115,7 +126,7 @@ class BlobWriter:
                 self._peers.need_room()
                 await writer.start()
                 for stripe in range(writer.shape.stripes):
-                    await writer.add(stripe, await body.read(writer.shape.stripe_length(stripe)), md5.update)
+                    await writer.add(stripe, await body.read(writer.shape.stripe_length(stripe)), update)
                 absent += [(segment, shard) for shard in await writer.finish()]
             except BaseException:
                 await writer.close()
@@ -145,6 +156,10 @@ class BlobWriter:
 
     async def close(self) -> None:
         await asyncio.gather(*self._discards, return_exceptions=True)
+
+
+def _ignore(_data: Buffer) -> None:
+    return None
 
 
 class SegmentWriter:

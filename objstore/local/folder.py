@@ -1,6 +1,7 @@
 """The data folder of a cluster on this machine: what is in it, who runs it now, and how it is found.
 
     cluster.toml     configuration and secrets that every process reads; written once, yours to edit
+    encryption.keys  the keys that objects are encrypted under; made once, yours to add to
     shape.json       nodes, erasure code and zones: fixed by the first start; port, gateways, repairers of the last
     state.json       the running cluster: pids, addresses, ports, keys; rewritten on every change
     lock             held (flock) by the supervisor for as long as it lives, so a kill -9 releases it
@@ -87,6 +88,7 @@ class Folder:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path).absolute()
         self.config = self.path / "cluster.toml"
+        self.encryption_keys = self.path / "encryption.keys"
         self.commands = self.path / "commands"
         self.logs = self.path / "logs"
         self._shape = self.path / "shape.json"

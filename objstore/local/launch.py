@@ -23,6 +23,7 @@ from objstore.local.folder import ExtraNode, Folder, MemberState, Shape, State, 
 from objstore.local.supervisor import Member, Report, Supervisor, end_leftovers
 from objstore.model.cluster import ErasureCode
 from objstore.model.errors import ConfigError, Conflict, InvalidRequest
+from objstore.model.sealed import show_key
 
 HOST = "127.0.0.1"
 REGION = "us-east-1"
@@ -267,6 +268,9 @@ reserve = {reserve}  # bytes left free, so that deletes always work
 [gateway]
 region = "{region}"
 
+[encryption]
+keys_file = "{encryption_keys}"  # whoever loses it loses what was encrypted
+
 [[gateway.keys]]
 access_key = "{access_key}"
 secret_key = "{secret_key}"
@@ -276,6 +280,8 @@ secret_key = "{secret_key}"
 def _settle_config(folder: Folder, shape: Shape, kind: str, capacity: int | None) -> _Config:
     """The configuration of the cluster in the folder; a new cluster gets one with fresh random keys."""
     if not folder.config.exists():
+        if not folder.encryption_keys.exists():
+            write_private(folder.encryption_keys, f"{show_key('first', secrets.token_bytes(32))}\n".encode())
         if capacity is None:
             capacity = shutil.disk_usage(folder.path).total // shape.nodes
         text = _TEMPLATE.format(
@@ -286,6 +292,7 @@ def _settle_config(folder: Folder, shape: Shape, kind: str, capacity: int | None
             capacity=capacity,
             reserve=min(RESERVE_MAX, capacity // RESERVE_PART),
             region=REGION,
+            encryption_keys=folder.encryption_keys.name,
             access_key="OS" + "".join(secrets.choice(string.ascii_uppercase + "234567") for _ in range(18)),
             secret_key=secrets.token_urlsafe(30),
         )

@@ -6,9 +6,13 @@ ObjstoreError
 │   ├── BadDigest         the body does not match the checksum that came with it
 │   └── IncompleteBody    fewer bytes arrived than were announced
 ├── NotFound
-│   ├── NoSuchBucket · NoSuchKey · NoSuchUpload
+│   ├── NoSuchBucket · NoSuchUpload · NoSuchVersion
+│   └── NoSuchKey
+│       └── IsDeleteMarker  the newest version, or the one that was asked for, says that the object was deleted
 ├── Conflict              true now, may be false later: a decision of the state itself
-│   ├── PreconditionFailed · BucketAlreadyExists · BucketNotEmpty
+│   ├── PreconditionFailed · BucketAlreadyExists · BucketNotEmpty · InvalidBucketState
+│   ├── ObjectLocked      a retention period or a legal hold keeps this version from being deleted or shortened
+│   ├── TooManyVersions   one key holds as many versions as it can
 │   ├── GivenUp           the write took so long that its bytes were given up meanwhile; send it again
 │   └── InvalidPart · InvalidPartOrder · PartTooSmall
 ├── Unavailable           try again later; nothing is known to be wrong with the request
@@ -62,6 +66,19 @@ class NoSuchKey(NotFound):
     pass
 
 
+class IsDeleteMarker(NoSuchKey):
+    """`version_id`: as shown to clients; `named`: the request asked for this very version."""
+
+    def __init__(self, text: str, version_id: str = "", *, named: bool = False) -> None:
+        super().__init__(text)
+        self.version_id = version_id
+        self.named = named
+
+
+class NoSuchVersion(NotFound):
+    pass
+
+
 class NoSuchUpload(NotFound):
     pass
 
@@ -79,6 +96,18 @@ class BucketAlreadyExists(Conflict):
 
 
 class BucketNotEmpty(Conflict):
+    pass
+
+
+class InvalidBucketState(Conflict):
+    pass
+
+
+class ObjectLocked(Conflict):
+    pass
+
+
+class TooManyVersions(Conflict):
     pass
 
 

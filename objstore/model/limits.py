@@ -18,6 +18,9 @@ XML_BODY_BYTES_MAX = 8 * MIB  # DeleteObjects with 1000 long keys, CompleteMulti
 CELL_SIZE = 256 * KIB  # one checksummed unit of a shard; a stripe is k of them
 SEGMENT_SIZE = 64 * MIB  # an object is cut here so that a large one spreads over all nodes
 INLINE_SIZE_MAX = 32 * KIB  # up to here the bytes travel inside the register
+INLINE_KEPT_MAX = 64 * KIB  # ... those of all versions of a key together: each read of the newest brings them along
+VERSIONS_MAX = 10_000  # of one key: its register holds what is known of all of them, and is written whole
+KEY_STATE_BYTES_MAX = 4 * MIB  # ... and the same in bytes
 
 FRAME_BYTES_MAX = 32 * MIB  # one RPC message with its payload
 RPC_PAYLOAD_BYTES_MAX = 16 * MIB
@@ -37,6 +40,7 @@ RPC_TIMEOUT_S = 4.0
 CONNECT_TIMEOUT_S = 1.0
 
 assert CELL_SIZE + 4 * KIB < RPC_PAYLOAD_BYTES_MAX <= FRAME_BYTES_MAX - MIB
-assert INLINE_SIZE_MAX < CELL_SIZE
+assert INLINE_SIZE_MAX <= INLINE_KEPT_MAX < CELL_SIZE
+assert KEY_STATE_BYTES_MAX < FRAME_BYTES_MAX // 4
 assert SEGMENT_SIZE % CELL_SIZE == 0
 assert RPC_TIMEOUT_S < OPERATION_TIMEOUT_S

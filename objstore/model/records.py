@@ -14,6 +14,7 @@ import msgspec
 
 from objstore.model.ids import BucketId
 from objstore.model.manifest import BlobRef
+from objstore.model.sealed import Sealed
 
 
 class Space(IntEnum):
@@ -21,6 +22,7 @@ class Space(IntEnum):
     UPLOAD = 2  # name = object key + NUL + upload id (16 bytes)
     PART = 3  # name = upload id (16 bytes) + part number (2 bytes, big endian)
     BUCKET = 4  # in the system bucket only; name = bucket name
+    IDENTITY = 5  # in the system bucket only; name = kind of record + "/" + its name: see engine/identities.py
 
 
 class RegisterKey(NamedTuple):
@@ -84,6 +86,18 @@ class Register(msgspec.Struct, frozen=True, array_like=True):
     ids_floor: int = 0  # (ballot time) operations with ids born up to here are refused: what they name was given up
 
 
+class Lock(msgspec.Struct, frozen=True, array_like=True):
+    """What keeps a version from being deleted: until a time, or for as long as a hold is on it."""
+
+    mode: str = ""  # "GOVERNANCE" | "COMPLIANCE" | "": no retention
+    until_ms: int = 0
+    hold: bool = False
+    released: bool = False  # a hold was taken off, or denied: that is shown, unlike one of which nothing was said
+
+
+NO_LOCK = Lock()
+
+
 class ObjectVersion(msgspec.Struct, frozen=True, array_like=True):
     version_id: bytes  # UUIDv7
     size: int
@@ -93,6 +107,13 @@ class ObjectVersion(msgspec.Struct, frozen=True, array_like=True):
     blobs: tuple[BlobRef, ...]  # () = the bytes are in Value.data
     parts: tuple[int, ...] = ()  # sizes of the parts of a multipart object, else ()
     upload_id: bytes = b""  # the multipart upload that made it: Complete answers a repeat from this
+    null: bool = True  # written while the bucket was not versioned: shown as version "null"; a key has at most one
+    marker: bool = False  # a delete marker: no bytes, and as the newest version it hides the key
+    tags: dict[str, str] = msgspec.field(default_factory=dict)
+    lock: Lock = NO_LOCK
+    inline: int = 0  # bytes of an inline body as they are kept, where that is not `size`
+    sealed: Sealed | None = None  # encrypted; sizes here are of the plain bytes, those of blobs of the sealed ones
+    part_checksums: bytes = b""  # digests of the parts one after the other, of the algorithm of `headers`; or b""
 
 
 class Retired(msgspec.Struct, frozen=True, array_like=True):
@@ -111,7 +132,8 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True):
 
 
 class KeyState(msgspec.Struct, frozen=True, array_like=True):
-    """An object key: versions newest first (one, until versioning), and what may be collected.
+    """An object key: versions newest first, and what may be collected. The inline bodies of all versions follow each
+    other in the register's data, in the order of the versions.
 
     What `attempts` are for is said in engine/keystate.py."""
 
@@ -128,6 +150,9 @@ class BucketState(msgspec.Struct, frozen=True, array_like=True):
     shards: int
     deleting: bytes = b""  # token of a DeleteBucket that is looking whether it is empty; see engine/buckets.py
     ended: tuple[BucketId, ...] = ()  # deleted buckets of this name that still have something to be collected
+    versioning: str = ""  # "Enabled" | "Suspended" | "": never was
+    owner: str = ""  # who made it; "": the cluster's own keys
+    config: dict[str, bytes] = msgspec.field(default_factory=dict)  # by name: see model/bucketconfig.py
 
 
 class UploadState(msgspec.Struct, frozen=True, array_like=True):
@@ -144,6 +169,10 @@ class UploadState(msgspec.Struct, frozen=True, array_like=True):
     etag: str = ""
     attempt: bytes = b""  # UUIDv7: the operation id under which the object is committed
     ended_ms: int = 0
+    tags: dict[str, str] = msgspec.field(default_factory=dict)
+    lock: Lock = NO_LOCK
+    sealed: Sealed | None = None  # of all its parts
+    part_checksums: bytes = b""  # as of the object; once completing
 
 
 class PartState(msgspec.Struct, frozen=True, array_like=True):
@@ -164,6 +193,9 @@ class ListEntry(msgspec.Struct, frozen=True, array_like=True):
     etag: str
     modified_ms: int
     extra: str = ""  # checksum algorithm of an object; unused elsewhere
+    version: bytes = b""  # id of the newest version; b"": it is "null", or this is no object
+    hidden: bool = False  # the newest version is a delete marker: only a list of versions shows it
+    versions: int = 1  # how many the key has
 
 
 T = TypeVar("T")

@@ -28,6 +28,7 @@ class Outcome(NamedTuple):
     body: bytes | None = None  # new body of the Register; b"" is a tombstone
     listing: bytes = b""
     data: bytes | None = b""  # new inline data; None: keep
+    kept: tuple[tuple[int, int], ...] = ()  # (offset, length) of pieces of the old inline data that follow `data`
     ids_floor: int = 0  # refuse operations with ids born up to this ballot time, from now on
 
 
@@ -38,13 +39,22 @@ Pure and repeatable: it may run several times."""
 
 class Decision(NamedTuple):
     """`value` None: nothing to write, but the value read must be known to be chosen before `result` or
-    `error` may be told. `keep_data`: the inline data of the value read goes into the new value."""
+    `error` may be told. `keep_data`: the inline data of the value read goes into the new value, or what `joined`
+    makes of both."""
 
     value: Value | None
     result: bytes = b""
     error: NotFound | Conflict | None = None
     keep_data: bool = False
     unknown: bool = False
+    kept: tuple[tuple[int, int], ...] = ()
+
+    def joined(self, old: bytes) -> bytes:
+        """The new inline data, given the old."""
+        assert self.value is not None
+        if not self.kept:
+            return old
+        return b"".join((self.value.data, *(old[at : at + length] for at, length in self.kept)))
 
 
 def apply(
@@ -75,9 +85,8 @@ def apply(
     ops, floor = _pruned(register, OpRecord(op, ballot.time, outcome.result))
     assert outcome.ids_floor < ballot.time, "forgetting the register must cover it"
     state = encode(Register(outcome.body, ops, floor, max(ids_floor, outcome.ids_floor)))
-    keep = outcome.data is None
-    new = Value(outcome.listing, state, b"" if outcome.data is None else outcome.data)
-    return Decision(new, outcome.result, keep_data=keep)
+    new = Value(outcome.listing, state, outcome.data or b"")
+    return Decision(new, outcome.result, keep_data=outcome.data is None or bool(outcome.kept), kept=outcome.kept)
 
 
 def _ids_floor(register: Register) -> int:

@@ -307,7 +307,7 @@ class WriteRound(_Round):
             return []
         value = _state_of(reply, payload, True).value
         new = self._decision.value
-        return self._write(value if new is None else new._replace(data=value.data))
+        return self._write(value if new is None else new._replace(data=self._decision.joined(value.data)))
 
     def _write(self, value: Value) -> list[Send]:
         assert self._decision is not None

@@ -181,7 +181,8 @@ def _meaning(key: RegisterKey, ballot: bytes, body: bytes) -> Record:
     if key.space is Space.OBJECT:
         state = decode(body, KeyState)
         blobs = tuple(blob for version in state.versions for blob in version.blobs)
-        return Record(ballot, bool(state.versions), blobs, state.retired, attempts=state.attempts)
+        counted = any(not version.marker for version in state.versions)
+        return Record(ballot, counted, blobs, state.retired, attempts=state.attempts)
     if key.space is Space.PART:
         part = decode(body, PartState)
         return Record(ballot, False, part.blobs, part.retired, upload=key.name[:16], at_ms=part.modified_ms)
@@ -190,5 +191,7 @@ def _meaning(key: RegisterKey, ballot: bytes, body: bytes) -> Record:
         ended = upload.status in ENDED
         blobs = () if ended else upload.blobs
         return Record(ballot, False, blobs, (), upload=key.name[-16:], ended=ended, at_ms=upload.ended_ms)
+    if key.space is Space.IDENTITY:
+        return Record(ballot, False)
     bucket = decode(body, BucketState)
     return Record(ballot, ended_buckets=bucket.ended, bucket=bucket.id)

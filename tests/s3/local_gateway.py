@@ -18,13 +18,19 @@ from gateway.port import Engine
 from gateway.settings import GatewaySettings
 from objstore.adapters.clock import SystemClock
 from objstore.adapters.randomness import SystemRandom
+from objstore.model.sealed import KeyRing
 
 ACCESS_KEY = "AKIATESTKEY000000001"
 SECRET_KEY = "test/secret+key0000000000000000000000001"
 REGION = "us-east-1"
 
 SETTINGS = GatewaySettings(
-    region=REGION, keys={ACCESS_KEY: SECRET_KEY}, clock=SystemClock(), random=SystemRandom(), linger_s=0.5
+    region=REGION,
+    keys={ACCESS_KEY: SECRET_KEY},
+    clock=SystemClock(),
+    random=SystemRandom(),
+    linger_s=0.5,
+    encryption=KeyRing("test", {"test": bytes(range(32))}),
 )
 
 
@@ -59,9 +65,11 @@ def local_gateway(
         running = asyncio.run_coroutine_threadsafe(start, loop).result(10)
         host, _, port = running.address.rpartition(":")
         gateway = LocalGateway(host, int(port), running, loop)
-        yield gateway
-        gateway.close(1.0).result(10)
-        asyncio.run_coroutine_threadsafe(_cancel_rest(), loop).result(10)
+        try:
+            yield gateway
+        finally:  # uvloop does not close a loop in which somebody listens
+            gateway.close(1.0).result(10)
+            asyncio.run_coroutine_threadsafe(_cancel_rest(), loop).result(10)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)

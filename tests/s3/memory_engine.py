@@ -1,333 +1,154 @@
-"""An engine in a dictionary: the gateway's tests run against it without a cluster.
+"""The engine over dictionaries: the gateway's tests run against it without a cluster.
 
-It keeps the contract of `gateway.port.Engine` exactly (conditions, listing order, multipart answers) and
-nothing else: no durability, no concurrency beyond one event loop. What it returns is what a correct cluster
-must return, so that a test that passes here is a claim about both.
+Its operations are those of a cluster; only where registers and blobs lie is different. So a test that passes here says
+something of both, and nothing of durability or of many processes.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-import itertools
 import os
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field, replace
+import random
+from collections.abc import AsyncIterator, Iterator
+from typing import cast
 
-from objstore.engine.types import (
-    ALWAYS,
-    BucketInfo,
-    ObjectEntry,
-    ObjectInfo,
-    ObjectPage,
-    PartInfo,
-    PartPage,
-    Reach,
-    UploadEntry,
-    UploadPage,
-    WriteCondition,
-)
-from objstore.model import errors, limits
-from objstore.model.ids import BucketId, uuid7
+from objstore.adapters.clock import SystemClock
+from objstore.engine.engine import Operations
+from objstore.engine.reading import BlobReader
+from objstore.engine.registers import Registers
+from objstore.engine.types import Reach
+from objstore.engine.writing import BlobLabel, BlobWriter, ExactReader
+from objstore.model import limits
+from objstore.model.clock import Ballot, BallotClock
+from objstore.model.ids import BlobId, BucketId
+from objstore.model.manifest import BlobRef
+from objstore.model.records import ABSENT, RegisterKey, Space, Value
 from objstore.ports import Buffer
+from objstore.register.change import Change, apply
 
 READ_CHUNK = 64 * limits.KIB
 
-Finish = Callable[[], dict[str, str]]
 
-
-@dataclass
-class _Upload:
-    key: str
-    created_ms: int
-    headers: dict[str, str]
-    parts: dict[int, tuple[PartInfo, bytes]] = field(default_factory=dict)
-    completed: ObjectInfo | None = None
-
-
-@dataclass
-class _Bucket:
-    info: BucketInfo
-    objects: dict[str, ObjectInfo] = field(default_factory=dict)
-    uploads: dict[str, _Upload] = field(default_factory=dict)  # by id
-
-
-class MemoryEngine:
+class MemoryEngine(Operations):
     def __init__(self) -> None:
-        self._buckets: dict[str, _Bucket] = {}
+        blobs = _Blobs()
+        self.stored = blobs.bytes  # as they lie there
+        clock = SystemClock()
+        registers = cast(Registers, _Registers(clock))
+        super().__init__(registers, cast(BlobWriter, blobs), cast(BlobReader, blobs), clock, _Random())
 
     async def reach(self) -> Reach:
         return Reach()
 
-    # --- buckets
 
-    async def create_bucket(self, name: str) -> BucketInfo:
-        if name in self._buckets:
-            raise errors.BucketAlreadyExists(f"bucket {name!r} exists already")
-        info = BucketInfo(name, BucketId(_new_id()), _now_ms())
-        self._buckets[name] = _Bucket(info)
-        return info
+class _Random:
+    def bytes(self, length: int) -> bytes:
+        return os.urandom(length)
 
-    async def get_bucket(self, name: str) -> BucketInfo:
-        return self._bucket(name).info
+    def uniform(self, low: float, high: float) -> float:
+        return random.uniform(low, high)
 
-    async def delete_bucket(self, name: str) -> None:
-        if self._bucket(name).objects:
-            raise errors.BucketNotEmpty(f"bucket {name!r} still holds objects")
-        del self._buckets[name]
 
-    async def list_buckets(self) -> list[BucketInfo]:
-        return [self._buckets[name].info for name in sorted(self._buckets)]
+class _Registers:
+    """As `Registers`, of one process."""
 
-    # --- objects
+    def __init__(self, clock: SystemClock) -> None:
+        self._values: dict[RegisterKey, Value] = {}
+        self._clock = clock
+        self._ballots = BallotClock(1)
 
-    async def put_object(
+    async def read(self, key: RegisterKey, *, with_data: bool = False) -> Value:
+        await asyncio.sleep(0)
+        return self._values.get(key, ABSENT)
+
+    async def change(
+        self, key: RegisterKey, change: Change, *, op: bytes | None = None, born: int | None = None, above: int = 0
+    ) -> bytes:
+        await asyncio.sleep(0)
+        self._ballots.observe(Ballot(max(above, born or 0), 0))
+        old = self._values.get(key, ABSENT)
+        ballot = self._ballots.next(self._clock.wall_ms())
+        decision = apply(old, change, op or os.urandom(16), ballot, None, born)
+        if decision.error is not None:
+            raise decision.error
+        if decision.value is not None:
+            data = decision.joined(old.data) if decision.keep_data else decision.value.data
+            self._values[key] = decision.value._replace(data=data)
+        return decision.result
+
+    def id_ms(self) -> int:
+        return self._clock.wall_ms()
+
+    def scan(
         self,
-        bucket: str,
-        key: str,
-        body: AsyncIterator[Buffer],
-        size: int,
-        headers: dict[str, str],
+        bucket: BucketId,
+        space: Space,
         *,
-        condition: WriteCondition = ALWAYS,
-        content_md5: bytes | None = None,
-        finish: Finish | None = None,
-    ) -> ObjectInfo:
-        self._bucket(bucket)
-        data = await _collect(body, size)
-        etag = _verified_md5(data, content_md5)
-        added = finish() if finish else {}
-        info = ObjectInfo(bucket, key, _new_id().hex(), size, etag, _now_ms(), {**headers, **added}, data=data)
-        return self._publish(info, condition)
+        start: bytes = b"",
+        end: bytes = b"",
+        expect: int = limits.LIST_PAGE_MAX,
+    ) -> _Scan:
+        return _Scan(self._values, bucket, space, start, end)
 
-    async def head_object(self, bucket: str, key: str) -> ObjectInfo:
-        info = self._bucket(bucket).objects.get(key)
-        if info is None:
-            raise errors.NoSuchKey(f"no object {key!r} in bucket {bucket!r}")
-        return info
-
-    async def read(self, info: ObjectInfo, offset: int, length: int) -> AsyncIterator[Buffer]:
-        view = memoryview(info.data)[offset : offset + length]
-        for start in range(0, length, READ_CHUNK):
-            yield view[start : start + READ_CHUNK]
-
-    async def delete_object(self, bucket: str, key: str, *, condition: WriteCondition = ALWAYS) -> bool:
-        objects = self._bucket(bucket).objects
-        _check(objects.get(key), condition, key)
-        return objects.pop(key, None) is not None
-
-    async def list_objects(
-        self, bucket: str, *, prefix: str = "", delimiter: str = "", after: str = "", limit: int = 1000
-    ) -> ObjectPage:
-        entries: list[ObjectEntry] = []
-        prefixes: list[str] = []
-        last = after
-        objects = self._bucket(bucket).objects
-        for key in sorted(objects, key=str.encode):
-            if not key.startswith(prefix) or not _beyond(key, after, prefix, delimiter):
-                continue
-            group = _common_prefix(key, prefix, delimiter)
-            if group and prefixes and prefixes[-1] == group:
-                continue
-            if len(entries) + len(prefixes) >= limit:
-                return ObjectPage(entries, prefixes, limit > 0, last if limit > 0 else "")
-            if group:
-                prefixes.append(group)
-            else:
-                info = objects[key]
-                entries.append(ObjectEntry(key, info.size, info.etag, info.modified_ms))
-            last = group or key
-        return ObjectPage(entries, prefixes, False, "")
-
-    # --- multipart
-
-    async def create_upload(self, bucket: str, key: str, headers: dict[str, str]) -> str:
-        upload_id = _new_id().hex()
-        self._bucket(bucket).uploads[upload_id] = _Upload(key, _now_ms(), dict(headers))
-        return upload_id
-
-    async def put_part(
-        self,
-        bucket: str,
-        key: str,
-        upload_id: str,
-        number: int,
-        body: AsyncIterator[Buffer],
-        size: int,
-        *,
-        content_md5: bytes | None = None,
-        finish: Finish | None = None,
-    ) -> PartInfo:
-        self._open_upload(bucket, key, upload_id)
-        data = await _collect(body, size)
-        etag = _verified_md5(data, content_md5)
-        part = PartInfo(number, size, etag, _now_ms(), finish() if finish else {})
-        self._open_upload(bucket, key, upload_id).parts[number] = (part, data)
-        return part
-
-    async def list_parts(self, bucket: str, key: str, upload_id: str, *, after: int = 0, limit: int = 1000) -> PartPage:
-        upload = self._open_upload(bucket, key, upload_id)
-        rest = [upload.parts[number][0] for number in sorted(upload.parts) if number > after]
-        page = rest[:limit]
-        truncated = limit > 0 and len(rest) > limit
-        return PartPage(dict(upload.headers), page, truncated, page[-1].number if truncated else 0)
-
-    async def list_uploads(
-        self,
-        bucket: str,
-        *,
-        prefix: str = "",
-        delimiter: str = "",
-        after_key: str = "",
-        after_upload: str = "",
-        limit: int = 1000,
-    ) -> UploadPage:
-        uploads: list[UploadEntry] = []
-        prefixes: list[str] = []
-        last = ("", "")
-        found = self._bucket(bucket).uploads
-        for upload_id in sorted(found, key=lambda i: (found[i].key.encode(), i)):
-            upload = found[upload_id]
-            same_key = bool(after_upload) and upload.key == after_key
-            after = (same_key and upload_id > after_upload) or _beyond(upload.key, after_key, prefix, delimiter)
-            if upload.completed or not upload.key.startswith(prefix) or not after:
-                continue
-            group = _common_prefix(upload.key, prefix, delimiter)
-            if group and prefixes and prefixes[-1] == group:
-                continue
-            if len(uploads) + len(prefixes) >= limit:
-                return UploadPage(uploads, prefixes, limit > 0, *last)
-            if group:
-                prefixes.append(group)
-                last = (group, "")
-            else:
-                uploads.append(UploadEntry(upload.key, upload_id, upload.created_ms))
-                last = (upload.key, upload_id)
-        return UploadPage(uploads, prefixes, False, "", "")
-
-    async def complete_upload(
-        self,
-        bucket: str,
-        key: str,
-        upload_id: str,
-        parts: Sequence[tuple[int, str]],
-        *,
-        condition: WriteCondition = ALWAYS,
-        headers: dict[str, str] | None = None,
-    ) -> ObjectInfo:
-        upload = self._bucket(bucket).uploads.get(upload_id)
-        if upload is not None and upload.key == key and upload.completed is not None:
-            return upload.completed
-        upload = self._open_upload(bucket, key, upload_id)
-        chosen = _choose_parts(upload, parts)
-        digest = hashlib.md5(b"".join(bytes.fromhex(part.etag) for part, _ in chosen)).hexdigest()
-        data = b"".join(body for _, body in chosen)
-        info = ObjectInfo(
-            bucket=bucket,
-            key=key,
-            version_id=_new_id().hex(),
-            size=len(data),
-            etag=f"{digest}-{len(chosen)}",
-            modified_ms=_now_ms(),
-            headers={**upload.headers, **(headers or {})},
-            parts=tuple(part.size for part, _ in chosen),
-            data=data,
-        )
-        self._publish(info, condition)
-        upload.completed = replace(info, data=b"")
-        upload.parts.clear()
-        return info
-
-    async def abort_upload(self, bucket: str, key: str, upload_id: str) -> None:
-        self._open_upload(bucket, key, upload_id)
-        del self._bucket(bucket).uploads[upload_id]
-
-    # --- inside
-
-    def _bucket(self, name: str) -> _Bucket:
-        bucket = self._buckets.get(name)
-        if bucket is None:
-            raise errors.NoSuchBucket(f"no bucket {name!r}")
-        return bucket
-
-    def _open_upload(self, bucket: str, key: str, upload_id: str) -> _Upload:
-        upload = self._bucket(bucket).uploads.get(upload_id)
-        if upload is None or upload.key != key or upload.completed:
-            raise errors.NoSuchUpload(f"no upload {upload_id!r} of {key!r}; it was completed, aborted or never begun")
-        return upload
-
-    def _publish(self, info: ObjectInfo, condition: WriteCondition) -> ObjectInfo:
-        objects = self._bucket(info.bucket).objects
-        _check(objects.get(info.key), condition, info.key)
-        objects[info.key] = info
-        return info
+    async def scan_all(
+        self, bucket: BucketId, space: Space, *, start: bytes = b"", end: bytes = b"", limit: int | None = None
+    ) -> list[tuple[bytes, bytes]]:
+        return list(_Scan(self._values, bucket, space, start, end).rest())[:limit]
 
 
-async def _collect(body: AsyncIterator[Buffer], size: int) -> bytes:
-    data = bytearray()
-    async for chunk in body:
-        data += chunk
-    if len(data) != size:
-        raise errors.IncompleteBody(f"{len(data)} bytes arrived, {size} were announced")
-    return bytes(data)
+class _Scan:
+    def __init__(
+        self, values: dict[RegisterKey, Value], bucket: BucketId, space: Space, start: bytes, end: bytes
+    ) -> None:
+        found = [
+            (key.name, value.listing)
+            for key, value in values.items()
+            if (key.bucket, key.space) == (bucket, space) and value.listing and start <= key.name
+        ]
+        self._pairs = sorted(pair for pair in found if not end or pair[0] < end)
+        self._at = 0
+
+    async def next(self) -> tuple[bytes, bytes] | None:
+        return next(self.rest(), None)
+
+    def rest(self) -> Iterator[tuple[bytes, bytes]]:
+        while self._at < len(self._pairs):
+            self._at += 1
+            yield self._pairs[self._at - 1]
+
+    def skip_to(self, name: bytes) -> None:
+        while self._at < len(self._pairs) and self._pairs[self._at][0] < name:
+            self._at += 1
 
 
-def _verified_md5(data: bytes, expected: bytes | None) -> str:
-    digest = hashlib.md5(data)
-    if expected is not None and digest.digest() != expected:
-        raise errors.BadDigest("the body does not match its Content-MD5")
-    return digest.hexdigest()
+class _Blobs:
+    """As `BlobWriter` and `BlobReader`."""
 
+    cluster_id = "memory"
 
-def _check(current: ObjectInfo | None, condition: WriteCondition, key: str) -> None:
-    if condition.if_match is not None:
-        if current is None:
-            raise errors.NoSuchKey(f"no object {key!r} to match")
-        if condition.if_match != "*" and current.etag not in condition.if_match.split(","):
-            raise errors.PreconditionFailed(f"object {key!r} has another ETag")
-    if condition.if_none_match is not None and current is not None:
-        refused = condition.if_none_match.split(",")
-        if "*" in refused or current.etag in refused:
-            raise errors.PreconditionFailed(f"object {key!r} exists")
-    if current is not None and condition.if_size not in (None, current.size):
-        raise errors.PreconditionFailed(f"object {key!r} has another size")
-    if current is not None and condition.if_modified_s not in (None, current.modified_ms // 1000):
-        raise errors.PreconditionFailed(f"object {key!r} was modified at another time")
+    def __init__(self) -> None:
+        self.bytes: dict[BlobId, bytes] = {}
 
+    def need_room(self) -> None:
+        return None
 
-def _choose_parts(upload: _Upload, parts: Sequence[tuple[int, str]]) -> list[tuple[PartInfo, bytes]]:
-    numbers = [number for number, _ in parts]
-    if any(b <= a for a, b in itertools.pairwise(numbers)):
-        raise errors.InvalidPartOrder("the parts are not in ascending order")
-    chosen = []
-    for number, etag in parts:
-        stored = upload.parts.get(number)
-        if stored is None or stored[0].etag != etag:
-            raise errors.InvalidPart(f"part {number} with ETag {etag!r} was not uploaded")
-        chosen.append(stored)
-    if any(part.size < limits.PART_SIZE_MIN for part, _ in chosen[:-1]):
-        raise errors.PartTooSmall("every part but the last must have at least 5 MiB")
-    return chosen
+    async def write(
+        self, body: ExactReader, size: int, blob: BlobId, label: BlobLabel, *, hashed: bool = True
+    ) -> tuple[BlobRef, bytes]:
+        data = bytes(await body.read(size))
+        self.bytes[blob] = data
+        ref = BlobRef(blob, size, "zfec", 4, 2, limits.CELL_SIZE, limits.SEGMENT_SIZE)
+        return ref, hashlib.md5(data, usedforsecurity=False).digest()
 
+    def discard(self, blobs: tuple[BlobRef, ...]) -> None:
+        for ref in blobs:
+            self.bytes.pop(ref.id, None)
 
-def _common_prefix(key: str, prefix: str, delimiter: str) -> str:
-    """The group that `key` is rolled up into, or ""."""
-    if not delimiter:
-        return ""
-    end = key.find(delimiter, len(prefix))
-    return "" if end < 0 else key[: end + len(delimiter)]
-
-
-def _beyond(key: str, after: str, prefix: str, delimiter: str) -> bool:
-    """Is `key` past `after`? When `after` is a common prefix, its whole group counts as returned."""
-    if after and after == _common_prefix(key, prefix, delimiter):
-        return False
-    return key.encode() > after.encode()
-
-
-def _new_id() -> bytes:
-    return uuid7(_now_ms(), os.urandom(10))
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
+    async def read(self, blobs: tuple[BlobRef, ...], offset: int, length: int) -> AsyncIterator[Buffer]:
+        for ref in blobs:
+            view = memoryview(self.bytes[ref.id])[offset : offset + length]
+            for start in range(0, len(view), READ_CHUNK):
+                yield view[start : start + READ_CHUNK]
+            length -= len(view)
+            offset = max(0, offset - ref.size)

@@ -6,7 +6,6 @@ import uuid
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from tests.s3.errors import error_code, status_of
 
@@ -109,10 +108,29 @@ def test_configuration_that_is_not_there_may_be_deleted(s3: Any, bucket: str) ->
 
 
 def test_what_is_not_implemented_is_refused_and_not_ignored(s3: Any, bucket: str) -> None:
-    enabled = {"Status": "Enabled"}
-    with pytest.raises(ClientError) as caught:
-        s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration=enabled)
-    assert status_of(caught.value.response) == 501
-    code = error_code(s3.put_object, Bucket=bucket, Key="a", Body=b"x", ObjectLockMode="COMPLIANCE")
+    code = error_code(
+        s3.put_bucket_accelerate_configuration, Bucket=bucket, AccelerateConfiguration={"Status": "Enabled"}
+    )
+    assert code == "NotImplemented"
+    code = error_code(s3.put_object, Bucket=bucket, Key="a", Body=b"x", WebsiteRedirectLocation="/elsewhere")
     assert code == "NotImplemented"
     assert error_code(s3.head_object, Bucket=bucket, Key="a") == "404"
+
+
+def test_a_bucket_that_should_be_of_somebody_else_is_not_touched(s3: Any, bucket: str) -> None:
+    owner = s3.list_buckets()["Owner"]["ID"]
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x", ExpectedBucketOwner=owner)
+    copy = {"Bucket": bucket, "Key": "copy", "CopySource": {"Bucket": bucket, "Key": "k"}}
+    other = "123456789012"
+    assert error_code(s3.put_object, Bucket=bucket, Key="k", Body=b"y", ExpectedBucketOwner=other) == "AccessDenied"
+    assert error_code(s3.list_objects_v2, Bucket=bucket, ExpectedBucketOwner=other) == "AccessDenied"
+    assert error_code(s3.copy_object, **copy, ExpectedSourceBucketOwner=other) == "AccessDenied"
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"x"
+    s3.copy_object(**copy, ExpectedBucketOwner=owner, ExpectedSourceBucketOwner=owner)
+    assert [entry["Key"] for entry in s3.list_objects_v2(Bucket=bucket)["Contents"]] == ["copy", "k"]
+
+
+def test_buckets_can_be_listed_by_region(s3: Any, bucket: str) -> None:
+    here = s3.list_buckets(BucketRegion="us-east-1")["Buckets"]
+    assert bucket in [entry["Name"] for entry in here]
+    assert s3.list_buckets(BucketRegion="mars-north-7")["Buckets"] == []

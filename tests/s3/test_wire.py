@@ -185,7 +185,7 @@ def test_a_good_request_is_told_to_continue(wire: Wire, bucket: str) -> None:
     [
         ("/{bucket}/k", {"authorization": "AWS4-HMAC-SHA256 nonsense"}, "AuthorizationHeaderMalformed"),
         ("/no-such-bucket/k", {}, "NoSuchBucket"),
-        ("/{bucket}/k?tagging", {}, "NotImplemented"),
+        ("/{bucket}/k?annotation", {}, "NotImplemented"),
     ],
 )
 def test_a_refused_request_is_not_told_to_continue(
@@ -249,7 +249,7 @@ def test_pipelined_requests_are_answered_in_order(wire: Wire, bucket: str) -> No
 
 def test_a_refused_body_does_not_become_the_next_request(wire: Wire, bucket: str) -> None:
     body = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" * 50
-    head, _ = wire.head("PUT", f"/{bucket}/k?tagging", {"content-length": str(len(body))}, "UNSIGNED-PAYLOAD")
+    head, _ = wire.head("PUT", f"/{bucket}/k?annotation", {"content-length": str(len(body))}, "UNSIGNED-PAYLOAD")
     wire.send(head + body)
     assert wire.answer().status == 501
     assert wire.request("HEAD", f"/{bucket}").status == 200

@@ -16,6 +16,7 @@ from tests.sim.history import History
 from tests.sim.loop import run
 from tests.sim.network import NetworkFaults
 from tests.sim.plan import Plan, draw, quiet
+from tests.sim.versions import Versions
 from tests.sim.workload import Workload, make_bucket
 
 CONVERGE_S = 180.0  # virtual seconds
@@ -70,16 +71,17 @@ async def _scenario(plan: Plan, report: Report) -> None:
     )
     async with cluster:
         work = Workload(cluster, plan.keys, plan.clients, plan.operations, plan.pause_s, quiet=plan.quiet)
-        faults = Faults(cluster, plan)
+        faults, versions = Faults(cluster, plan), Versions(work)
         report.history, report.log = work.history, faults.log
         await make_bucket(cluster, work.bucket)
         async with asyncio.TaskGroup() as group:
             group.create_task(work.run())
             group.create_task(_upload(work, plan))
             group.create_task(_meddle(work, plan))
+            group.create_task(versions.run())
             group.create_task(faults.run())
         cluster.network.faults = NetworkFaults()
-        report.wrong += await _account(cluster, work, faults)
+        report.wrong += await _account(cluster, work, faults, versions)
         buckets.spare_ghosts(work)
         report.wrong += work.history.judge()
         report.messages = cluster.network.messages
@@ -104,7 +106,7 @@ async def _meddle(work: Workload, plan: Plan) -> None:
             group.create_task(client())
 
 
-async def _account(cluster: SimCluster, work: Workload, faults: Faults) -> list[str]:
+async def _account(cluster: SimCluster, work: Workload, faults: Faults, versions: Versions) -> list[str]:
     """The run is over and everything works again: nothing may be lost, left over or stuck."""
     left = await cluster.converged(CONVERGE_S)
     if left:
@@ -117,6 +119,7 @@ async def _account(cluster: SimCluster, work: Workload, faults: Faults) -> list[
     await uploads.end_all(work)
     wrong += await checks.collected(cluster)
     await work.final_reads()
+    await versions.account()
     wrong += await checks.stuck(cluster)
     return wrong
 
@@ -125,12 +128,13 @@ async def _account(cluster: SimCluster, work: Workload, faults: Faults) -> list[
 def small_sizes() -> Iterator[None]:
     """Everything a good deal smaller, so that small bodies have many segments, stripes, streams and parts."""
     before = limits.INLINE_SIZE_MAX, limits.CELL_SIZE, limits.SEGMENT_SIZE, limits.PART_SIZE_MIN
-    one_shot = writing.ONE_SHOT_BYTES_MAX
+    kept, one_shot = limits.INLINE_KEPT_MAX, writing.ONE_SHOT_BYTES_MAX
     limits.INLINE_SIZE_MAX, limits.CELL_SIZE = 4 * limits.KIB, 8 * limits.KIB
+    limits.INLINE_KEPT_MAX = 6 * limits.KIB
     limits.SEGMENT_SIZE, limits.PART_SIZE_MIN = 64 * limits.KIB, 50_000
     writing.ONE_SHOT_BYTES_MAX = 14 * limits.KIB
     try:
         yield
     finally:
         limits.INLINE_SIZE_MAX, limits.CELL_SIZE, limits.SEGMENT_SIZE, limits.PART_SIZE_MIN = before
-        writing.ONE_SHOT_BYTES_MAX = one_shot
+        limits.INLINE_KEPT_MAX, writing.ONE_SHOT_BYTES_MAX = kept, one_shot

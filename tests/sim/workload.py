@@ -147,7 +147,8 @@ class Workload:
         history, condition, start = self.history, self._condition(key), self.history.now()
 
         async def operation(engine: Engine) -> bool:
-            return await engine.delete_object(self.bucket, key, condition=write_condition(condition))
+            did = await engine.delete_object(self.bucket, key, condition=write_condition(condition))
+            return bool(did.version_id)
 
         try:
             found = await history.run("delete", gateway, operation)

@@ -282,6 +282,23 @@ def test_secrets_appear_in_no_message_and_no_description(tmp_path: Path) -> None
     assert next(row.value for row in Config().describe() if row.key == "cluster.secret") == "(not set)"
 
 
+def test_keys_to_encrypt_with_come_from_a_file_or_the_environment_and_are_not_shown(tmp_path: Path) -> None:
+    keys = "new:" + "A" * 43 + "=\nold:" + "B" * 42 + "A="
+    path = write(tmp_path, '[encryption]\nkeys_file = "keys"\n')
+    (tmp_path / "keys").write_text(keys)
+    (tmp_path / "keys").chmod(0o600)
+    for found in (load(path, {}), load(None, {"OBJSTORE_ENCRYPTION__KEYS": keys})):
+        ring = found.encryption.keys
+        assert ring is not None and ring.current == "new" and set(ring.keys) == {"new", "old"}
+        shown = repr(found) + repr(found.describe())
+        assert "AAAA" not in shown and repr(ring.keys["old"]) not in shown
+        assert next(row.value for row in found.describe() if row.key == "encryption.keys") == "(set)"
+    (tmp_path / "keys").chmod(0o644)
+    with pytest.raises(ConfigError, match="others may use it"):
+        load(path, {})
+    assert "BBBB" not in refused(tmp_path, '[encryption]\nkeys = "x:BBBB"\n')
+
+
 def test_every_key_has_an_environment_variable(tmp_path: Path) -> None:
     """None of them is refused as unknown; a wrong value is refused by name."""
     for section, kind in SECTION_TYPES.items():

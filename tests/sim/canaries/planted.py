@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.sim.canaries import planted_engine, planted_nodes, planted_registers, planted_repair
+from tests.sim.canaries import planted_engine, planted_nodes, planted_registers, planted_repair, planted_versions
 from tests.sim.canaries.canary import Canary
 
 CANARIES: tuple[Canary, ...] = (
@@ -10,4 +10,5 @@ CANARIES: tuple[Canary, ...] = (
     *planted_nodes.CANARIES,
     *planted_engine.CANARIES,
     *planted_repair.CANARIES,
+    *planted_versions.CANARIES,
 )

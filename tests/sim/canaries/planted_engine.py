@@ -88,8 +88,8 @@ CANARIES = (
                 "        check(condition, current(state_of(body_of(await self._registers.read(_key(bucket, key))))))\n",
             ),
             Edit(
-                "            check(condition, old)\n            if version.upload_id:",
-                "            if version.upload_id:",
+                "            check(condition, current(state))\n            if not mode and",
+                "            if not mode and",
             ),
         ),
         "ambush races",
@@ -119,8 +119,8 @@ CANARIES = (
         OBJECTS,
         (
             Edit(
-                "        await self._buckets.confirm(bucket_name, bucket.id)\n        return info_of(",
-                "        return info_of(",
+                "confirmed = await self._buckets.confirm(bucket_name, bucket.id)\n        data =",
+                "confirmed = bucket\n        data =",
             ),
         ),
         "ambush buckets",

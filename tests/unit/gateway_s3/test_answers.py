@@ -227,13 +227,17 @@ def test_buckets() -> None:
     }
 
 
-def test_the_owner_controls_everything_and_nothing_is_versioned() -> None:
+def test_the_owner_controls_everything() -> None:
     for operation in ("GetBucketAcl", "GetObjectAcl"):
         found = read(operation, answers.acl(OWNER))
         assert found["Owner"]["ID"] == OWNER.id
         assert [grant["Permission"] for grant in found["Grants"]] == ["FULL_CONTROL"]
         assert found["Grants"][0]["Grantee"]["Type"] == "CanonicalUser"
-    assert read("GetBucketVersioning", answers.versioning()) == {}
+
+
+def test_versioning_is_shown_once_it_was_configured() -> None:
+    assert read("GetBucketVersioning", answers.versioning("")) == {}
+    assert read("GetBucketVersioning", answers.versioning("Suspended")) == {"Status": "Suspended"}
 
 
 @pytest.mark.parametrize(("region", "body"), [("us-east-1", b""), ("eu-<1>", b"eu-&lt;1&gt;")])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.s3.bodies import CompletePart, DeleteEntry, parse_complete, parse_create_bucket, parse_delete
+from gateway.s3.bodies import CompletePart, DeleteEntry, NewBucket, parse_complete, parse_create_bucket, parse_delete
 from gateway.s3.conditions import entry_condition
 from gateway.s3.errors import S3Error
 from objstore.engine.types import WriteCondition
@@ -114,11 +114,14 @@ def test_the_configuration_of_a_new_bucket() -> None:
         boto.client(),
         lambda c: c.create_bucket(Bucket="bucket", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}),
     )
-    assert parse_create_bucket(sent.body) == "eu-west-1"
-    assert parse_create_bucket(b"") == ""
-    assert parse_create_bucket(b"<CreateBucketConfiguration/>") == ""
+    assert parse_create_bucket(sent.body) == NewBucket("eu-west-1", {})
+    assert parse_create_bucket(b"") == parse_create_bucket(b"<CreateBucketConfiguration/>") == NewBucket("", {})
+    tags = b"<Tags><Tag><Key>a</Key><Value>b</Value></Tag></Tags>"
+    found = parse_create_bucket(b"<CreateBucketConfiguration>" + tags + b"</CreateBucketConfiguration>")
+    assert found == NewBucket("", {"a": "b"})
     for body, expected in (
-        (b"<CreateBucketConfiguration><Tags/></CreateBucketConfiguration>", "NotImplemented"),
+        (b"<CreateBucketConfiguration>" + tags * 2 + b"</CreateBucketConfiguration>", "MalformedXML"),
+        (b"<CreateBucketConfiguration><Location/></CreateBucketConfiguration>", "NotImplemented"),
         (b"<CreateBucketConfiguration><Other/></CreateBucketConfiguration>", "MalformedXML"),
         (b"garbage", "MalformedXML"),
     ):

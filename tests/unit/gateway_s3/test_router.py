@@ -128,18 +128,18 @@ def test_parameters_for_the_log_and_for_authentication_are_fine(target: str) -> 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("x-amz-server-side-encryption", "AES256"),
-        ("x-amz-server-side-encryption-customer-key", "k"),
+        ("x-amz-server-side-encryption-of-the-future", "AES256"),
+        ("x-amz-copy-source-server-side-encryption-customer-key", "k"),
         ("x-amz-acl", "public-read"),
         ("x-amz-grant-read", "id=1"),
-        ("x-amz-tagging", "a=b"),
-        ("x-amz-object-lock-mode", "COMPLIANCE"),
-        ("x-amz-object-lock-legal-hold", "ON"),
+        ("x-amz-tagging-directive", "REPLACE"),
+        ("x-amz-bucket-object-lock-enabled", "true"),
+        ("x-amz-bypass-governance-retention", "true"),
         ("x-amz-website-redirect-location", "/"),
         ("x-amz-storage-class", "GLACIER"),
         ("x-amz-write-offset-bytes", "1"),
         ("x-amz-rename-source", "/b/k"),
-        ("x-amz-expected-bucket-owner", "123456789012"),
+        ("x-amz-source-expected-bucket-owner", "123456789012"),
         ("x-amz-if-match-size", "1"),
         ("x-amz-checksum-md5", "x"),
         ("x-amz-of-the-future", "x"),
@@ -195,10 +195,11 @@ def test_a_copy_source_makes_a_copy_and_has_no_place_elsewhere() -> None:
     assert refused("PUT", "/bucket/key", {"x-amz-copy-source-range": "bytes=0-1"}).status == 501
 
 
-def test_the_only_version_is_null() -> None:
+def test_version_ids_are_null_or_those_that_are_given_out() -> None:
     assert routed("GET", "/bucket/key?versionId=null") is Operation.GET_OBJECT
-    assert refused("GET", "/bucket/key?versionId=abc").code == "NoSuchVersion"
-    assert refused("DELETE", "/bucket/key?versionId=").code == "NoSuchVersion"
+    assert routed("GET", "/bucket/key?versionId=" + "0a" * 16) is Operation.GET_OBJECT
+    assert refused("GET", "/bucket/key?versionId=abc").code == "InvalidArgument"
+    assert refused("DELETE", "/bucket/key?versionId=").code == "InvalidArgument"
 
 
 @pytest.mark.parametrize(("method", "target"), [("PATCH", "/bucket/key"), ("PUT", "/"), ("OPTIONS", "/bucket")])
@@ -214,17 +215,18 @@ def test_names_are_checked_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "bucket", "key"),
+    ("header", "source"),
     [
-        ("bucket/k", "bucket", "k"),
-        ("/bucket/a/b%20c+d%2B", "bucket", "a/b c+d+"),
-        ("bucket/k%3FversionId=x", "bucket", "k?versionId=x"),
-        ("bucket/k?versionId=null", "bucket", "k"),
-        ("bucket//k", "bucket", "/k"),
+        ("bucket/k", ("bucket", "k", None)),
+        ("/bucket/a/b%20c+d%2B", ("bucket", "a/b c+d+", None)),
+        ("bucket/k%3FversionId=x", ("bucket", "k?versionId=x", None)),
+        ("bucket/k?versionId=null", ("bucket", "k", "null")),
+        ("bucket/k?versionId=" + "ab" * 16, ("bucket", "k", "ab" * 16)),
+        ("bucket//k", ("bucket", "/k", None)),
     ],
 )
-def test_copy_sources(header: str, bucket: str, key: str) -> None:
-    assert copy_source(header) == (bucket, key)
+def test_copy_sources(header: str, source: tuple[str, str, str | None]) -> None:
+    assert copy_source(header) == source
 
 
 @pytest.mark.parametrize(
@@ -233,7 +235,8 @@ def test_copy_sources(header: str, bucket: str, key: str) -> None:
         ("bucket", "InvalidArgument"),
         ("bucket/", "InvalidArgument"),
         ("", "InvalidArgument"),
-        ("bucket/k?versionId=3", "NoSuchVersion"),
+        ("bucket/k?versionId=3", "InvalidArgument"),
+        ("bucket/k?versionId=", "InvalidArgument"),
         ("arn:aws:s3:us-west-2:1:accesspoint/x/object/y", "NotImplemented"),
         ("BUCKET/k", "InvalidBucketName"),
         ("bucket/%ff", "InvalidURI"),
@@ -248,7 +251,7 @@ def test_bad_copy_sources(header: str, code: str) -> None:
 def test_the_copy_source_of_boto3_is_read_back() -> None:
     source = {"Bucket": "other-bucket", "Key": "a b+c/é?d%"}
     sent = boto.send(boto.client(), lambda c: c.copy_object(Bucket="bucket", Key="k", CopySource=source))
-    assert copy_source(sent.headers["x-amz-copy-source"]) == ("other-bucket", "a b+c/é?d%")
+    assert copy_source(sent.headers["x-amz-copy-source"]) == ("other-bucket", "a b+c/é?d%", None)
 
 
 def test_the_design_document_has_the_table_of_the_router() -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from objstore.local import commands
+from objstore.config import load
+from objstore.local import commands, launch
 from objstore.local.folder import Folder, Shape, State, process_ticks
 from objstore.local.launch import CAPACITY_MIN, HOST, Options, free_port, settle_shape
 from objstore.model.errors import InvalidRequest
@@ -57,6 +58,20 @@ def test_flags_that_agree_with_the_folder_or_say_nothing_are_fine(tmp_path: Path
     folder.write_shape(Shape(9, "5+2", 3))
     assert settle_shape(folder, Options()) == Shape(9, "5+2", 3)
     assert settle_shape(folder, Options(nodes=9, code="5+2")) == Shape(9, "5+2", 3)
+
+
+def test_a_new_cluster_has_a_key_to_encrypt_with_of_its_own(tmp_path: Path) -> None:
+    rings = []
+    for name in ("a", "b"):
+        folder = made(tmp_path / name)
+        launch._settle_config(folder, Shape(8, "4+2", 8), "up", None)
+        assert folder.encryption_keys.stat().st_mode & 0o777 == 0o600
+        rings.append(load(folder.config, {}).encryption.keys)
+        kept = folder.encryption_keys.read_bytes()
+        folder.config.unlink()
+        launch._settle_config(folder, Shape(8, "4+2", 8), "up", None)
+        assert folder.encryption_keys.read_bytes() == kept  # what is under it would be lost
+    assert rings[0] is not None and rings[1] is not None and rings[0].keys != rings[1].keys
 
 
 def test_port_gateways_and_repairers_are_those_of_the_last_start_unless_flags_change_them(tmp_path: Path) -> None:

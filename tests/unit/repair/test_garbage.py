@@ -47,9 +47,9 @@ def test_fragments_of_a_write_that_never_committed_go_and_a_late_commit_is_refus
             objects = engine.put_object.__self__  # type: ignore[attr-defined]
             bucket = await engine._buckets.get("b")
             for key, blobs in (("live", orphan), ("inline", other)):
-                late = objects.new_version(60_000, "etag", {}, blobs)
+                late = objects.new_version(60_000, "etag", {}, blobs, mode="")
                 with pytest.raises(GivenUp):
-                    await objects.commit(bucket.id, key, late, b"", ALWAYS)
+                    await objects.commit(bucket.id, key, late, b"", ALWAYS, mode="")
 
     run(main, 41)
 

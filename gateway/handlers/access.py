@@ -1,0 +1,212 @@
+"""Who asks, and whether they may: the secret of an access key, and the one place where requests are authorised.
+
+The keys of the configuration are the root of the account: it may do everything that the policy of the bucket does not
+deny, and nothing can keep it from that policy itself. A user may do what a policy of theirs, or of the bucket, allows
+and none denies; whoever does not sign, what the policy of the bucket allows to everybody.
+What policies ask is collected only if there is a policy to ask, and tags of an object only if one asks for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from gateway.port import Engine, IdentityStore
+from gateway.s3 import policies
+from gateway.s3.actions import Need, needs
+from gateway.s3.errors import S3Error
+from gateway.s3.operations import Operation
+from gateway.s3.policies import Decision, Policy, Request
+from gateway.s3.policy_context import request_context, tag_context
+from gateway.s3.sigv4 import Auth, SigningKeys, anonymous, check_claim, is_anonymous, read_claim
+from gateway.s3.target import Target
+from objstore.model import bucketconfig
+from objstore.model.errors import NoSuchBucket, NotFound
+from objstore.model.identity import BucketPolicy, Identity, Principal, PublicAccessBlock
+
+ROOT = Principal()
+# A root that locked itself out could not undo it otherwise.
+_OF_ROOT = frozenset(("s3:GetBucketPolicy", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy"))
+_TELLING = frozenset((Operation.GET_OBJECT, Operation.HEAD_OBJECT, Operation.GET_OBJECT_ATTRIBUTES))
+_DEFERRED = frozenset((Operation.POST_OBJECT,))  # who asks stands in the body
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    principal: Principal | None  # None: did not sign
+    policies: tuple[tuple[str, Policy], ...] = ()
+
+    @property
+    def is_root(self) -> bool:
+        return self.principal == ROOT
+
+
+NOBODY = Caller(None)
+_ROOT_CALLER = Caller(ROOT)
+
+
+async def authenticate(
+    method: str,
+    target: Target,
+    headers: Mapping[str, str],
+    *,
+    root: Mapping[str, str],
+    identities: IdentityStore | None,
+    keys: SigningKeys,
+    now: float,
+) -> tuple[Auth, Caller]:
+    """S3Error."""
+    if is_anonymous(target, headers):
+        return anonymous(headers), NOBODY
+    claim = read_claim(target, headers, now)
+    secret, caller = await secret_of(claim.credential.access_key, root, identities)
+    return check_claim(method, target, headers, claim, secret, keys), caller
+
+
+async def secret_of(
+    access_key: str, root: Mapping[str, str], identities: IdentityStore | None
+) -> tuple[str | None, Caller]:
+    secret = root.get(access_key)
+    if secret is not None:
+        return secret, _ROOT_CALLER
+    found = await identities.find(access_key) if identities is not None else None
+    if found is None:
+        return None, NOBODY
+    return found.secret, caller_of(found)
+
+
+def caller_of(identity: Identity) -> Caller:
+    read = tuple((f"policy {name}", policies.parse(document)) for name, document in identity.policies)
+    return Caller(Principal(identity.user), read)
+
+
+class Access:
+    """What one request may do."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        request: web.BaseRequest,
+        target: Target,
+        headers: Mapping[str, str],
+        auth: Auth,
+        caller: Caller,
+        now_ms: int,
+    ) -> None:
+        self._engine = engine
+        self._request = request
+        self._target = target
+        self._headers = headers
+        self._auth = auth
+        self.caller = caller
+        self._now_ms = now_ms
+        self._context: dict[str, tuple[str, ...]] | None = None
+
+    async def check_operation(self, operation: Operation) -> None:
+        """Before the handler. S3Error AccessDenied."""
+        if operation in _DEFERRED:
+            return
+        target = self._target
+        for need in needs(operation, target.bucket, target.key, target.query, self._headers):
+            await self.check(need)
+
+    async def may_know(self, operation: Operation) -> None:
+        """That an object is not there is told only to those who may list the bucket. S3Error AccessDenied."""
+        if self.caller.is_root or operation not in _TELLING:
+            return
+        need = Need("s3:ListBucket", self._target.bucket)
+        decision, why = await self.decide(need)
+        if not decision.allowed:
+            raise self._denied(need, decision, why)
+
+    async def check(self, need: Need, version_id: str | None = None, tags: Mapping[str, str] | None = None) -> None:
+        """`tags`: that the request wants to give, where they stand in its body."""
+        decision, why = await self.decide(need, version_id, tags)
+        if not decision.allowed:
+            raise self._denied(need, decision, why)
+
+    async def may(self, need: Need) -> bool:
+        return bool((await self.decide(need))[0].allowed)
+
+    async def decide(
+        self, need: Need, version_id: str | None = None, tags: Mapping[str, str] | None = None
+    ) -> tuple[Decision, str]:
+        of_bucket, block = await self._bucket_policy(need)
+        caller = self.caller
+        if caller.is_root and (of_bucket is None or need.action in _OF_ROOT):
+            return Decision(allowed="the root of the account"), ""
+        context = await self._context_of(need, version_id, tags, of_bucket)
+        request = Request(need.action, need.resource, caller.principal, context)
+        found = policies.decide([("the policy of the bucket", of_bucket)], request) if of_bucket else Decision()
+        if found.denied:
+            return found, ""
+        if caller.principal is None:
+            if found.allowed and of_bucket and block.restrict_buckets and policies.is_public(of_bucket):
+                return Decision(), "the public access block of the bucket does not let its policy reach anybody"
+            return found, "no statement of the policy of the bucket allows it to everybody"
+        if caller.is_root:
+            return Decision(allowed="the root of the account"), ""
+        own = policies.decide(caller.policies, request)
+        if own.denied or own.allowed:
+            return own, ""
+        return found, "no statement of a policy of the user or of the bucket allows it"
+
+    async def _bucket_policy(self, need: Need) -> tuple[Policy | None, PublicAccessBlock]:
+        if need.bucket is None or need.action == "s3:CreateBucket":
+            return None, PublicAccessBlock()
+        try:
+            bucket = await self._engine.get_bucket(need.bucket, fresh=False)
+        except NoSuchBucket:
+            if self.caller.is_root:
+                return None, PublicAccessBlock()  # the handler says what is missing
+            raise
+        raw = bucketconfig.get(bucket.config, BucketPolicy)
+        block = bucketconfig.get(bucket.config, PublicAccessBlock) or PublicAccessBlock()
+        return (policies.parse(raw.document, need.bucket) if raw is not None else None), block
+
+    async def _context_of(
+        self, need: Need, version_id: str | None, tags: Mapping[str, str] | None, of_bucket: Policy | None
+    ) -> dict[str, tuple[str, ...]]:
+        if self._context is None:
+            self._context = request_context(
+                self._target.query,
+                self._headers,
+                self._auth,
+                self.caller.principal,
+                remote=self._request.remote or "",
+                secure=self._request.secure,
+                now_ms=self._now_ms,
+            )
+        context = self._context
+        if version_id is not None:
+            context = {**context, "s3:versionid": (version_id,)}
+        if tags is not None:
+            context = {**context, **tag_context(tags)}
+        asked = [policy for _, policy in self.caller.policies] + ([of_bucket] if of_bucket else [])
+        if need.key is not None and any(policy.asks_for_tags for policy in asked):
+            context = {**context, **await self._existing_tags(need, version_id)}
+        return context
+
+    async def _existing_tags(self, need: Need, version_id: str | None) -> dict[str, tuple[str, ...]]:
+        assert need.bucket is not None and need.key is not None
+        named = version_id or (self._target.query.get("versionId") if need.key == self._target.key else None)
+        try:
+            info = await self._engine.head_object(need.bucket, need.key, named)
+        except NotFound:
+            return {}
+        return {f"s3:existingobjecttag/{name.lower()}": (value,) for name, value in info.tags.items()}
+
+    def _denied(self, need: Need, decision: Decision, why: str) -> S3Error:
+        """Whoever signed is told what to ask for; anybody else only that it is not theirs."""
+        principal = self.caller.principal
+        if principal is None:
+            return S3Error("AccessDenied", "Anonymous access is not allowed: the request has no signature.")
+        if decision.denied:
+            why = f"with an explicit deny: {decision.denied}"
+        else:
+            why = f"because {why}"
+        shown = need.resource
+        message = f"{principal.arn} is not authorized to perform: {need.action} on resource: {shown} {why}."
+        return S3Error("AccessDenied", message)
