@@ -227,21 +227,32 @@ class _Shared(Generic[T]):
 
     def __init__(self, work: Callable[[], Awaitable[T]]) -> None:
         self._work = work
-        self._running: asyncio.Task[T] | None = None
-        self._next: asyncio.Task[T] | None = None
+        self._running: asyncio.Future[T] | None = None
+        self._next: asyncio.Future[T] | None = None
 
     async def run(self) -> T:
-        if self._running is None or self._running.done():
-            self._running = asyncio.ensure_future(self._once())
+        if self._running is None:
+            self._running = self._begun(self._work())
             return await asyncio.shield(self._running)
-        if self._next is None or self._next.done():
-            self._next = asyncio.ensure_future(self._after(self._running))
+        if self._next is None:
+            self._next = self._begun(self._after(self._running))
         return await asyncio.shield(self._next)
 
-    async def _once(self) -> T:
-        return await self._work()
+    def _begun(self, work: Awaitable[T]) -> asyncio.Future[T]:
+        future = asyncio.ensure_future(work)
+        future.add_done_callback(self._ended)
+        return future
 
-    async def _after(self, before: asyncio.Task[T]) -> T:
+    def _ended(self, future: asyncio.Future[T]) -> None:
+        """Nothing is kept of how it ended: an error would keep the requests that it was raised in."""
+        if self._running is future:
+            self._running = None
+        if self._next is future:
+            self._next = None
+        if not future.cancelled():
+            future.exception()  # whoever waited may have gone
+
+    async def _after(self, before: asyncio.Future[T]) -> T:
         await asyncio.wait((before,))
-        self._running, self._next = asyncio.current_task(), None
+        self._running, self._next = self._next, None
         return await self._work()

@@ -164,6 +164,8 @@ class Objects:
             except BaseException:
                 self._writer.discard(stored.blobs)
                 raise
+            finally:
+                del latest  # it holds the error that it raised, and that one this frame
         mode = now.versioning
         lock = with_default(lock, now.config, self._clock.wall_ms())
         version = self.new_version(
