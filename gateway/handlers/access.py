@@ -163,8 +163,10 @@ class Access:
                 return None, PublicAccessBlock()  # the handler says what is missing
             raise
         raw = bucketconfig.get(bucket.config, BucketPolicy)
+        if raw is None:
+            return None, PublicAccessBlock()
         block = bucketconfig.get(bucket.config, PublicAccessBlock) or PublicAccessBlock()
-        return (policies.parse(raw.document, need.bucket) if raw is not None else None), block
+        return policies.parse(raw.document, need.bucket), block
 
     async def _context_of(
         self, need: Need, version_id: str | None, tags: Mapping[str, str] | None, of_bucket: Policy | None

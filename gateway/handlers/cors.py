@@ -12,6 +12,7 @@ from aiohttp import web
 
 from gateway.handlers.bodies import read_document
 from gateway.handlers.call import Call
+from gateway.handlers.configs import configure, configured, deconfigure
 from gateway.handlers.responses import empty, xml
 from gateway.port import Engine
 from gateway.s3 import cors
@@ -21,36 +22,22 @@ from gateway.s3.target import Target
 from objstore.model import bucketconfig
 from objstore.model.cors import BucketCors
 from objstore.model.errors import NoSuchBucket, ObjstoreError
-from objstore.model.records import BucketState
 
 PREFLIGHT = "PreflightRequest"  # in metrics and the log
 RULES_WAIT_S = 1.0  # where no quorum answers, the request itself is to say so in time
 
 
 async def get_bucket_cors(call: Call) -> web.StreamResponse:
-    bucket = await call.engine.get_bucket(call.bucket)
-    found = bucketconfig.get(bucket.config, BucketCors)
-    if found is None:
-        raise S3Error("NoSuchCORSConfiguration", extra={"BucketName": call.bucket})
-    return xml(cors.document(found))
+    return xml(cors.document(await configured(call, BucketCors, "NoSuchCORSConfiguration")))
 
 
 async def put_bucket_cors(call: Call) -> web.StreamResponse:
-    record = cors.parse(await read_document(call))
-
-    def edit(bucket: BucketState) -> BucketState:
-        return bucketconfig.with_(bucket, record)
-
-    await call.engine.configure_bucket(call.bucket, edit)
+    await configure(call, cors.parse(await read_document(call)))
     return empty()
 
 
 async def delete_bucket_cors(call: Call) -> web.StreamResponse:
-    def edit(bucket: BucketState) -> BucketState:
-        return bucketconfig.without(bucket, BucketCors)
-
-    await call.engine.configure_bucket(call.bucket, edit)
-    return empty(204)
+    return await deconfigure(call, BucketCors)
 
 
 async def preflight(engine: Engine, target: Target, headers: Mapping[str, str]) -> web.StreamResponse:

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from gateway.handlers.bodies import read_document
 from gateway.handlers.call import Call
+from gateway.handlers.configs import configure, configured, deconfigure
 from gateway.handlers.responses import empty, xml
 from gateway.s3 import encryption
 from gateway.s3.encryption import CustomerKey
@@ -17,7 +18,6 @@ from objstore.engine.sealing import Sealing, Unseal, new_sealing, open_sealing
 from objstore.engine.types import ObjectInfo
 from objstore.model import bucketconfig
 from objstore.model.encryption import BucketEncryption
-from objstore.model.records import BucketState
 from objstore.model.sealed import BY_CLIENT, BY_CLUSTER, KeyRing, Sealed
 
 
@@ -101,27 +101,16 @@ def _ring(call: Call) -> KeyRing:
 
 
 async def get_bucket_encryption(call: Call) -> web.StreamResponse:
-    bucket = await call.engine.get_bucket(call.bucket)
-    found = bucketconfig.get(bucket.config, BucketEncryption)
-    if found is None:
-        raise S3Error("ServerSideEncryptionConfigurationNotFoundError")
+    found = await configured(call, BucketEncryption, "ServerSideEncryptionConfigurationNotFoundError")
     return xml(encryption.bucket_encryption(found))
 
 
 async def put_bucket_encryption(call: Call) -> web.StreamResponse:
     record = encryption.parse_bucket_encryption(await read_document(call))
     _ring(call)  # else every upload that follows would fail
-
-    def edit(bucket: BucketState) -> BucketState:
-        return bucketconfig.with_(bucket, record)
-
-    await call.engine.configure_bucket(call.bucket, edit)
+    await configure(call, record)
     return empty()
 
 
 async def delete_bucket_encryption(call: Call) -> web.StreamResponse:
-    def edit(bucket: BucketState) -> BucketState:
-        return bucketconfig.without(bucket, BucketEncryption)
-
-    await call.engine.configure_bucket(call.bucket, edit)
-    return empty(204)
+    return await deconfigure(call, BucketEncryption)

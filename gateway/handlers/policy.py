@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import msgspec
 from aiohttp import web
 
 from gateway.handlers.bodies import read_document
 from gateway.handlers.call import Call
+from gateway.handlers.configs import configure, configured, deconfigure
 from gateway.handlers.responses import empty, xml
 from gateway.s3 import policies
 from gateway.s3.access_documents import (
@@ -28,7 +28,8 @@ class _PublicPolicyBlocked(Conflict):
 
 
 async def get_policy(call: Call) -> web.StreamResponse:
-    return web.Response(body=(await _policy(call)).document, content_type="application/json")
+    found = await configured(call, BucketPolicy, "NoSuchBucketPolicy")
+    return web.Response(body=found.document, content_type="application/json")
 
 
 async def put_policy(call: Call) -> web.StreamResponse:
@@ -50,66 +51,37 @@ async def put_policy(call: Call) -> web.StreamResponse:
 
 
 async def delete_policy(call: Call) -> web.StreamResponse:
-    return await _delete(call, BucketPolicy)
+    return await deconfigure(call, BucketPolicy)
 
 
 async def get_status(call: Call) -> web.StreamResponse:
-    return xml(status_document(policies.is_public(policies.parse((await _policy(call)).document, call.bucket))))
+    found = await configured(call, BucketPolicy, "NoSuchBucketPolicy")
+    return xml(status_document(policies.is_public(policies.parse(found.document, call.bucket))))
 
 
 async def get_block(call: Call) -> web.StreamResponse:
-    found = await _found(call, PublicAccessBlock)
-    if found is None:
-        raise S3Error("NoSuchPublicAccessBlockConfiguration")
+    found = await configured(call, PublicAccessBlock, "NoSuchPublicAccessBlockConfiguration")
     return xml(public_access_document(found))
 
 
 async def put_block(call: Call) -> web.StreamResponse:
-    await _put(call, parse_block(await read_document(call)))
+    await configure(call, parse_block(await read_document(call)))
     return empty()
 
 
 async def delete_block(call: Call) -> web.StreamResponse:
-    return await _delete(call, PublicAccessBlock)
+    return await deconfigure(call, PublicAccessBlock)
 
 
 async def get_ownership(call: Call) -> web.StreamResponse:
-    found = await _found(call, BucketOwnership)
-    if found is None:
-        raise S3Error("OwnershipControlsNotFoundError")
+    found = await configured(call, BucketOwnership, "OwnershipControlsNotFoundError")
     return xml(ownership_document(found))
 
 
 async def put_ownership(call: Call) -> web.StreamResponse:
-    await _put(call, parse_ownership(await read_document(call)))
+    await configure(call, parse_ownership(await read_document(call)))
     return empty()
 
 
 async def delete_ownership(call: Call) -> web.StreamResponse:
-    return await _delete(call, BucketOwnership)
-
-
-async def _policy(call: Call) -> BucketPolicy:
-    found = await _found(call, BucketPolicy)
-    if found is None:
-        raise S3Error("NoSuchBucketPolicy")
-    return found
-
-
-async def _found(call: Call, kind: type[bucketconfig.T]) -> bucketconfig.T | None:
-    return bucketconfig.get((await call.engine.get_bucket(call.bucket)).config, kind)
-
-
-async def _put(call: Call, record: msgspec.Struct) -> None:
-    def edit(bucket: BucketState) -> BucketState:
-        return bucketconfig.with_(bucket, record)
-
-    await call.engine.configure_bucket(call.bucket, edit)
-
-
-async def _delete(call: Call, kind: type[msgspec.Struct]) -> web.StreamResponse:
-    def edit(bucket: BucketState) -> BucketState:
-        return bucketconfig.without(bucket, kind)
-
-    await call.engine.configure_bucket(call.bucket, edit)
-    return empty(204)
+    return await deconfigure(call, BucketOwnership)

@@ -9,14 +9,14 @@ from aiohttp import web
 
 from gateway.handlers.bodies import read_document
 from gateway.handlers.call import Call
+from gateway.handlers.configs import configure, configured, deconfigure
 from gateway.handlers.objects import version_headers
 from gateway.handlers.responses import empty, xml
 from gateway.s3 import tags
 from gateway.s3.actions import of_object
 from gateway.s3.errors import S3Error
-from objstore.model import bucketconfig
 from objstore.model.errors import IsDeleteMarker
-from objstore.model.records import BucketState, ObjectVersion
+from objstore.model.records import ObjectVersion
 from objstore.model.tagging import BucketTags
 
 
@@ -59,26 +59,16 @@ def _no_tags(call: Call, marker: IsDeleteMarker) -> S3Error:
 
 
 async def get_bucket_tags(call: Call) -> web.StreamResponse:
-    bucket = await call.engine.get_bucket(call.bucket)
-    found = bucketconfig.get(bucket.config, BucketTags)
-    if found is None:
-        raise S3Error("NoSuchTagSet", extra={"BucketName": call.bucket})
-    return xml(tags.document(found.tags))
+    return xml(tags.document((await configured(call, BucketTags, "NoSuchTagSet")).tags))
 
 
 async def put_bucket_tags(call: Call) -> web.StreamResponse:
     wanted = BucketTags(tags.parse(await read_document(call), tags.BUCKET_TAGS_MAX))
-
-    def edit(bucket: BucketState) -> BucketState:
-        return bucketconfig.with_(bucket, wanted) if wanted.tags else bucketconfig.without(bucket, BucketTags)
-
-    await call.engine.configure_bucket(call.bucket, edit)
+    if not wanted.tags:
+        return await deconfigure(call, BucketTags)
+    await configure(call, wanted)
     return empty(204)
 
 
 async def delete_bucket_tags(call: Call) -> web.StreamResponse:
-    def edit(bucket: BucketState) -> BucketState:
-        return bucketconfig.without(bucket, BucketTags)
-
-    await call.engine.configure_bucket(call.bucket, edit)
-    return empty(204)
+    return await deconfigure(call, BucketTags)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from gateway.s3.locks import bypasses
 from gateway.s3.operations import Operation
 from gateway.s3.router import copy_source
 from gateway.s3.target import Query
@@ -98,7 +99,6 @@ _BY_HEADER: Mapping[str, str] = {
     "x-amz-object-lock-legal-hold": "PutObjectLegalHold",
 }
 _NEW_OBJECTS = frozenset((_O.PUT_OBJECT, _O.COPY_OBJECT, _O.CREATE_MULTIPART_UPLOAD, _O.POST_OBJECT))
-BYPASS = "x-amz-bypass-governance-retention"
 _COPIES = frozenset((_O.COPY_OBJECT, _O.UPLOAD_PART_COPY))
 
 
@@ -161,7 +161,3 @@ def needs(
     if bypasses(headers):
         found.append(Need("s3:BypassGovernanceRetention", bucket, key))
     return tuple(found)
-
-
-def bypasses(headers: Mapping[str, str]) -> bool:
-    return headers.get(BYPASS, "").lower() == "true"

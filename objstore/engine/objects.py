@@ -173,15 +173,7 @@ class Objects:
         )
         if sealing is not None:
             version = msgspec.structs.replace(version, inline=len(stored.data), sealed=sealing.record)
-        try:
-            version = await self._commit_anyhow(
-                bucket, bucket_name, key, version, stored.data, condition, mode, sealing
-            )
-        except (NotFound, Conflict):
-            # Only a refusal is a proof. After any other end, a cancelled request among them, the version may be
-            # there or come yet; whoever collects garbage asks the register first (INV-7).
-            self._writer.discard(version.blobs)
-            raise
+        version = await self._commit_anyhow(bucket, bucket_name, key, version, stored.data, condition, mode, sealing)
         confirmed = await self._buckets.confirm(bucket_name, bucket.id)
         data = b"" if version.blobs else stored.data
         return info_of(bucket_name, key, version, data, versioned=bool(confirmed.versioning))
@@ -198,27 +190,33 @@ class Objects:
         sealing: Sealing | None,
     ) -> ObjectVersion:
         """Commit, also when the bucket becomes versioned meanwhile, or the register has no room for the bytes."""
-        while True:
-            try:
-                await self.commit(bucket.id, key, version, data, condition, mode=mode)
-                return version
-            except BecameVersioned:
-                mode = (await self._buckets.get(bucket_name, fresh=True)).versioning
-                version = msgspec.structs.replace(version, null=mode != ENABLED)
-            except _NoInlineRoom:
-                plain = unsealed_inline(data, version.size, sealing) if sealing is not None else data
-                stored = await self.store(
-                    bucket,
-                    bucket_name,
-                    key,
-                    _whole(plain),
-                    len(plain),
-                    version.headers,
-                    None,
-                    inline=False,
-                    sealing=sealing,
-                )
-                version, data = msgspec.structs.replace(version, blobs=stored.blobs, inline=0), b""
+        try:
+            while True:
+                try:
+                    await self.commit(bucket.id, key, version, data, condition, mode=mode)
+                    return version
+                except BecameVersioned:
+                    mode = (await self._buckets.get(bucket_name, fresh=True)).versioning
+                    version = msgspec.structs.replace(version, null=mode != ENABLED)
+                except _NoInlineRoom:
+                    plain = unsealed_inline(data, version.size, sealing) if sealing is not None else data
+                    stored = await self.store(
+                        bucket,
+                        bucket_name,
+                        key,
+                        _whole(plain),
+                        len(plain),
+                        version.headers,
+                        None,
+                        inline=False,
+                        sealing=sealing,
+                    )
+                    version, data = msgspec.structs.replace(version, blobs=stored.blobs, inline=0), b""
+        except (NotFound, Conflict):
+            # Only a refusal is a proof. After any other end, a cancelled request among them, the version may be
+            # there or come yet; whoever collects garbage asks the register first (INV-7).
+            self._writer.discard(version.blobs)
+            raise
 
     def new_version(
         self,

@@ -55,6 +55,7 @@ class Peers:
         self._unlisted: set[NodeId] = set()  # have no lease, and answered the last call all the same
         self._refreshing: asyncio.Task[None] | None = None
         self._asked = 0  # nodes, for the map
+        self._look_after = 0.0  # when the leases may be read again for a node that does not answer
 
     @property
     def topology(self) -> Topology:
@@ -124,6 +125,7 @@ class Peers:
             self._health.pop(node, None)  # it was started again: what it did before says nothing
         address = self._addresses.get(node)
         if address is None:
+            self._look_again()
             raise Unreachable(f"node {node} has never been seen by this process")
         try:
             named = Named(node, encode_message(request))  # the address may be another node's by now
@@ -133,6 +135,7 @@ class Peers:
             health.pause_s = min(health.pause_s * 2, SUSPECT_MAX_S)
             health.suspect_until = self._clock.monotonic() + health.pause_s
             self._unlisted.discard(node)
+            self._look_again()
             raise
         except StaleEpoch:
             self._begin_refresh()  # nobody waits for it: what was asked of this node others can do
@@ -141,6 +144,13 @@ class Peers:
         if lease is None:
             self._unlisted.add(node)
         return answer
+
+    def _look_again(self) -> None:
+        """A node does not answer where it is looked for. That it registered anew may not have reached us yet: the
+        answer to a watch can be lost, and the next one is far away. Nobody waits; once per REFRESH_S is enough."""
+        if self.directory.topology is not None and self._clock.monotonic() >= self._look_after:
+            self._look_after = self._clock.monotonic() + REFRESH_S
+            self._begin_refresh()
 
     def is_up(self, node: NodeId) -> bool:
         """Has a lease and did not just fail; or answers us, while nobody can say who has a lease."""

@@ -307,3 +307,43 @@ def test_missing_nodes_alone_are_not_a_full_cluster() -> None:
         world.peers.need_room()
 
     play(body)
+
+
+def test_a_node_that_was_never_seen_is_looked_for_at_once() -> None:
+    """The watch is deaf (it was not even started here): a call is what finds out."""
+
+    async def body(world: World) -> None:
+        late = NodeId(f"{99:016x}")
+        world.coordinator.silent = True
+        await world.coordinator.put(
+            NODES + late, encode_lease(msgspec.structs.replace(lease("n1"), id=late, name="n99"))
+        )
+        world.coordinator.silent = False
+        with pytest.raises(Unreachable, match="never been seen"):
+            await world.peers.call(late, Ping())
+        await asyncio.sleep(0.1)
+        assert world.peers.is_up(late)
+        assert await world.peers.call(late, Ping()) is not None
+
+    play(body)
+
+
+def test_nodes_that_stay_away_are_looked_for_now_and_then() -> None:
+    async def body(world: World) -> None:
+        world.down = set(NAMES)
+        reads = 0
+        before = world.coordinator.range
+
+        async def counted(prefix: str):  # type: ignore[no-untyped-def]
+            nonlocal reads
+            reads += prefix == NODES
+            return await before(prefix)
+
+        world.coordinator.range = counted  # type: ignore[method-assign]
+        for _ in range(200):
+            with pytest.raises(Unreachable):
+                await world.peers.call(lease("n1").id, Ping())
+            await asyncio.sleep(0.01)
+        assert 1 <= reads <= 4
+
+    play(body)
