@@ -17,7 +17,7 @@ from objstore.admin.codes import CODES
 from objstore.admin.machines import machine_reasons, skews_s
 from objstore.admin.status import NodeCondition, NodeStatus, ProcessStatus, Reason, Status, Verdict
 from objstore.model.cluster import ClusterMap, GatewayLease, Node, NodeLease
-from objstore.model.survey import ObjectCounts, RepairProgress, Survey
+from objstore.model.survey import ObjectCounts, RepairProgress, Survey, as_led, leader_of
 
 VIEW_FRESH_MS = 5_000  # an older survey proves nothing
 STALLED_MS = 120_000  # of repair without any progress
@@ -48,7 +48,8 @@ def build(seen: Observation) -> Status:
     leases = {lease.id: lease for lease in seen.nodes}
     gateways = [_process(lease, seen.probes) for lease in seen.gateways]
     repairers = [_process(lease, {}) for lease in seen.repairers]
-    survey, cluster_map, leader = seen.survey, seen.cluster_map, _leader(seen)
+    cluster_map, leader = seen.cluster_map, leader_of(seen.leader, seen.repairers)
+    survey = as_led(seen.survey, seen.leader, seen.repairers) if seen.survey is not None else None
     objects = survey.objects if survey else None
     reasons = _reasons(seen, nodes, gateways)
     is_stale = any(reason.code == "VIEW_STALE" for reason in reasons)
@@ -72,7 +73,7 @@ def build(seen: Observation) -> Status:
         nodes=nodes,
         objects=objects,
         redundancy=survey.redundancy if survey else [],
-        repair=_progress(seen),
+        repair=survey.repair if survey else None,
         gateways=gateways,
         repairers=repairers,
         leader=leader.name if leader else None,
@@ -81,32 +82,6 @@ def build(seen: Observation) -> Status:
         receipt=survey.receipt if survey else None,
         receipts=survey.receipts if survey else [],
         space=storage.space_left(nodes, leases, cluster_map.code) if cluster_map else None,
-    )
-
-
-def _leader(seen: Observation) -> GatewayLease | None:
-    return next((one for one in seen.repairers if seen.leader in (one.id, one.name)), None)
-
-
-def _progress(seen: Observation) -> RepairProgress | None:
-    """As the repairer says that leads. What one said that is gone is how far it was: its rate and its ETA are over."""
-    survey = seen.survey
-    if survey is None:
-        return None
-    repair = survey.repair
-    leader = _leader(seen)
-    if leader is not None and leader.name == survey.leader and leader.started_ms <= survey.as_of_ms:
-        return repair
-    if repair.state not in ("running", "throttled"):
-        return repair
-    if leader is None:
-        reason = f"{survey.leader}, which was at work, is gone; " + (
-            "another repairer takes over" if seen.repairers else "no repairer runs"
-        )
-    else:
-        reason = f"{leader.name} has taken over, and looks at the data first"
-    return msgspec.structs.replace(
-        repair, state="waiting", reason=reason, bytes_per_s=0.0, items_per_s=0.0, eta_s=None, throttle=""
     )
 
 

@@ -19,7 +19,8 @@ from objstore.admin import figures, text
 from objstore.cli.connect import Access, add_cluster_flags, connected
 from objstore.cli.lookup import object_of, serving
 from objstore.cli.main import EXIT_TIMED_OUT
-from objstore.cluster.port import REPAIR_CONTROL_KEY, SURVEY_KEY
+from objstore.cluster.port import REPAIR_CONTROL_KEY
+from objstore.cluster.surveys import read_survey
 from objstore.config.kinds import BANDWIDTH
 from objstore.model.errors import InvalidRequest, Unavailable
 from objstore.model.survey import (
@@ -28,7 +29,6 @@ from objstore.model.survey import (
     RepairControl,
     Survey,
     decode_control,
-    decode_survey,
     encode_control,
 )
 
@@ -94,10 +94,10 @@ async def _main(arguments: argparse.Namespace) -> int:
 
 
 async def _survey(access: Access) -> Survey:
-    entry = await access.coordinator.get(SURVEY_KEY)
-    if entry is None:
+    survey = await read_survey(access.coordinator)
+    if survey is None:
         raise Unavailable("no repairer has looked at the data yet; is one running? see: objstore status")
-    return decode_survey(entry.value)
+    return survey
 
 
 async def _status(arguments: argparse.Namespace, access: Access) -> int:
@@ -162,13 +162,12 @@ async def _followed(access: Access, order: RepairControl, said: str) -> int:
     """Wait until the leader reports that it follows."""
     deadline = time.monotonic() + _FOLLOWS_S
     while time.monotonic() < deadline:
-        entry = await access.coordinator.get(SURVEY_KEY)
-        if entry is not None:
-            survey = decode_survey(entry.value)
-            if survey.repair.orders >= order.orders and time.time_ns() // 1_000_000 - survey.as_of_ms < _FRESH_MS:
-                print(said)
-                print(f"  {text.kind_title(survey.repair)}  {text.repair_line(survey.repair)}")
-                return 0
+        survey = await read_survey(access.coordinator)
+        is_fresh = survey is not None and time.time_ns() // 1_000_000 - survey.as_of_ms < _FRESH_MS
+        if survey is not None and is_fresh and survey.repair.orders >= order.orders:
+            print(said)
+            print(f"  {text.kind_title(survey.repair)}  {text.repair_line(survey.repair)}")
+            return 0
         await asyncio.sleep(0.2)
     print(f"{said}. No repairer follows yet; whichever leads next will. See: objstore status", file=sys.stderr)
     return EXIT_TIMED_OUT

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 
 import msgspec
 
-from objstore.cluster.port import MAP_KEY, NODES, PLAN_KEY, SURVEY_KEY, Coordinator
+from objstore.cluster.port import MAP_KEY, NODES, PLAN_KEY, Coordinator
+from objstore.cluster.surveys import read_survey
 from objstore.model.cluster import ClusterMap, NodeLease, decode_map, decode_node_lease
 from objstore.model.errors import Conflict, InvalidRequest, Unavailable
 from objstore.model.ids import NodeId
 from objstore.model.plan import Change, Plan, decode_plan, encode_plan, merged
-from objstore.model.survey import Survey, decode_survey
+from objstore.model.survey import Survey
 from objstore.placement.preview import Preview, preview
 from objstore.placement.safety import Evidence, Refusal, overfull, refusals
 from objstore.placement.target import Target, target
@@ -62,14 +63,13 @@ async def look(coordinator: Coordinator) -> Outlook:
     if entry is None:
         raise Unavailable("the cluster has no map yet: wait until its nodes have registered (objstore status)")
     plan = await coordinator.get(PLAN_KEY)
-    survey = await coordinator.get(SURVEY_KEY)
     return Outlook(
         decode_map(entry.value),
         await read_leases(coordinator),
         _plan_of(plan.value) if plan is not None else None,
         max(entry.revision, plan.revision if plan is not None else 0),
         plan.revision if plan is not None else 0,
-        _survey_of(survey.value) if survey is not None else None,
+        await read_survey(coordinator),
     )
 
 
@@ -143,8 +143,7 @@ async def fresh(coordinator: Coordinator, seen: Outlook, within_s: float = FRESH
     loop = asyncio.get_running_loop()
     deadline = loop.time() + within_s
     while loop.time() < deadline:
-        entry = await coordinator.get(SURVEY_KEY)
-        survey = _survey_of(entry.value) if entry is not None else None
+        survey = await read_survey(coordinator)
         if survey is not None and survey.as_of_ms != stamp and survey.epoch == seen.map.newest.epoch:
             return _with_survey(seen, survey)
         await asyncio.sleep(_TICK_S)
@@ -170,11 +169,3 @@ def _plan_of(raw: bytes) -> Plan:
         return decode_plan(raw)
     except msgspec.DecodeError as error:
         raise InvalidRequest(f"the plan cannot be read ({error}): discard it with objstore plan discard") from None
-
-
-def _survey_of(raw: bytes) -> Survey | None:
-    try:
-        return decode_survey(raw)
-    except msgspec.DecodeError as error:
-        log.error("the survey cannot be read: %s", error)
-        return None

@@ -7,10 +7,12 @@ does not answer holds nothing. The next leader takes an unfinished repair over f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 
+from objstore.model.cluster import GatewayLease
 from objstore.model.formats import json_decoder
 
 RepairState = Literal["idle", "waiting", "running", "throttled", "paused", "blocked", "failed"]
@@ -128,6 +130,29 @@ class Survey(msgspec.Struct, frozen=True):
     repaired_objects: int = 0  # by this leader, ever
     damaged_parts: int = 0  # parts of open uploads that are not at full redundancy
     format: int = 1
+
+
+def leader_of(leader: str, repairers: Sequence[GatewayLease]) -> GatewayLease | None:
+    """`leader`: what the election says; by name or by id."""
+    return next((one for one in repairers if leader in (one.id, one.name)), None)
+
+
+def as_led(survey: Survey, leader: str, repairers: Sequence[GatewayLease]) -> Survey:
+    """The survey as it holds now: what a repairer said that is gone is how far it was; its rate and ETA are over."""
+    repair, leads = survey.repair, leader_of(leader, repairers)
+    if repair.state not in ("running", "throttled"):
+        return survey
+    if leads is not None and leads.name == survey.leader and leads.started_ms <= survey.as_of_ms:
+        return survey
+    if leads is not None:
+        reason = f"{leads.name} has taken over, and looks at the data first"
+    else:
+        then = "another repairer takes over" if repairers else "no repairer runs"
+        reason = f"{survey.leader}, which was at work, is gone; {then}"
+    waiting = msgspec.structs.replace(
+        repair, state="waiting", reason=reason, bytes_per_s=0.0, items_per_s=0.0, eta_s=None, throttle=""
+    )
+    return msgspec.structs.replace(survey, repair=waiting)
 
 
 class RepairControl(msgspec.Struct, frozen=True):
