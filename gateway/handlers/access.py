@@ -121,23 +121,21 @@ class Access:
         if not decision.allowed:
             raise self._denied(need, decision, why)
 
-    async def check(self, need: Need, version_id: str | None = None, tags: Mapping[str, str] | None = None) -> None:
+    async def check(self, need: Need, tags: Mapping[str, str] | None = None) -> None:
         """`tags`: that the request wants to give, where they stand in its body."""
-        decision, why = await self.decide(need, version_id, tags)
+        decision, why = await self.decide(need, tags)
         if not decision.allowed:
             raise self._denied(need, decision, why)
 
     async def may(self, need: Need) -> bool:
         return bool((await self.decide(need))[0].allowed)
 
-    async def decide(
-        self, need: Need, version_id: str | None = None, tags: Mapping[str, str] | None = None
-    ) -> tuple[Decision, str]:
+    async def decide(self, need: Need, tags: Mapping[str, str] | None = None) -> tuple[Decision, str]:
         of_bucket, block = await self._bucket_policy(need)
         caller = self.caller
         if caller.is_root and (of_bucket is None or need.action in _OF_ROOT):
             return Decision(allowed="the root of the account"), ""
-        context = await self._context_of(need, version_id, tags, of_bucket)
+        context = await self._context_of(need, tags, of_bucket)
         request = Request(need.action, need.resource, caller.principal, context)
         found = policies.decide([("the policy of the bucket", of_bucket)], request) if of_bucket else Decision()
         if found.denied:
@@ -169,7 +167,7 @@ class Access:
         return policies.parse(raw.document, need.bucket), block
 
     async def _context_of(
-        self, need: Need, version_id: str | None, tags: Mapping[str, str] | None, of_bucket: Policy | None
+        self, need: Need, tags: Mapping[str, str] | None, of_bucket: Policy | None
     ) -> dict[str, tuple[str, ...]]:
         if self._context is None:
             self._context = request_context(
@@ -182,20 +180,19 @@ class Access:
                 now_ms=self._now_ms,
             )
         context = self._context
-        if version_id is not None:
-            context = {**context, "s3:versionid": (version_id,)}
+        if need.version_id is not None:
+            context = {**context, "s3:versionid": (need.version_id,)}
         if tags is not None:
             context = {**context, **tag_context(tags)}
         asked = [policy for _, policy in self.caller.policies] + ([of_bucket] if of_bucket else [])
         if need.key is not None and any(policy.asks_for_tags for policy in asked):
-            context = {**context, **await self._existing_tags(need, version_id)}
+            context = {**context, **await self._existing_tags(need)}
         return context
 
-    async def _existing_tags(self, need: Need, version_id: str | None) -> dict[str, tuple[str, ...]]:
+    async def _existing_tags(self, need: Need) -> dict[str, tuple[str, ...]]:
         assert need.bucket is not None and need.key is not None
-        named = version_id or (self._target.query.get("versionId") if need.key == self._target.key else None)
         try:
-            info = await self._engine.head_object(need.bucket, need.key, named)
+            info = await self._engine.head_object(need.bucket, need.key, need.version_id)
         except NotFound:
             return {}
         return {f"s3:existingobjecttag/{name.lower()}": (value,) for name, value in info.tags.items()}

@@ -152,7 +152,7 @@ def _names_a_digest(headers: Mapping[str, str]) -> bool:
 async def _check_delete(call: Call, entry: DeleteEntry) -> None:
     """Each key of a DeleteObjects is decided alone. S3Error AccessDenied."""
     need = actions.of_object("DeleteObject", call.bucket, entry.key, entry.version_id)
-    await call.access.check(need, entry.version_id)
+    await call.access.check(need)
     if locks.bypasses(call.headers):
         await call.access.check(actions.of_object("BypassGovernanceRetention", call.bucket, entry.key))
 

@@ -31,7 +31,7 @@ async def get_object_tags(call: Call) -> web.StreamResponse:
 async def put_object_tags(call: Call) -> web.StreamResponse:
     wanted = tags.parse(await read_document(call), tags.OBJECT_TAGS_MAX)
     version_id = call.target.query.get("versionId")
-    await call.access.check(of_object("PutObjectTagging", call.bucket, call.key, version_id), version_id, wanted)
+    await call.access.check(of_object("PutObjectTagging", call.bucket, call.key, version_id), wanted)
     return empty(headers=await _amend(call, wanted))
 
 

@@ -15,6 +15,7 @@ class Need(NamedTuple):
     action: str  # with its service: s3:GetObject
     bucket: str | None
     key: str | None = None
+    version_id: str | None = None  # that is named
 
     @property
     def resource(self) -> str:
@@ -133,7 +134,7 @@ ACTIONS = frozenset(
 
 def of_object(action: str, bucket: str, key: str, version_id: str | None = None) -> Need:
     """`action` without its service."""
-    return Need("s3:" + (_VERSIONED.get(action, action) if version_id else action), bucket, key)
+    return Need("s3:" + (_VERSIONED.get(action, action) if version_id else action), bucket, key, version_id)
 
 
 def needs(
@@ -159,5 +160,5 @@ def needs(
         extra = {action for header, action in _BY_HEADER.items() if header in headers}
         found.extend(Need("s3:" + action, bucket, key) for action in sorted(extra))
     if bypasses(headers):
-        found.append(Need("s3:BypassGovernanceRetention", bucket, key))
+        found.append(Need("s3:BypassGovernanceRetention", bucket, key, query.get("versionId")))
     return tuple(found)

@@ -25,6 +25,7 @@ RESOURCE = "arn:aws:s3:::"
 _ELEMENTS = frozenset(
     ["Sid", "Effect", "Principal", "NotPrincipal", "Action", "NotAction", "Resource", "NotResource", "Condition"],
 )
+_OF_TAGS = "s3:existingobjecttag/"
 _PRINCIPAL_KINDS = frozenset(("AWS", "CanonicalUser", "Federated", "Service"))
 
 
@@ -49,6 +50,14 @@ class Statement:
     not_resources: bool = False
     not_principals: bool = False
 
+    @property
+    def asks_for_tags(self) -> bool:
+        """By a condition, or by a variable in what it is compared with."""
+        patterns = [*self.resources, *(value for one in self.conditions for value in one.values)]
+        return any(one.key.startswith(_OF_TAGS) for one in self.conditions) or any(
+            "${" + _OF_TAGS in pattern.lower() for pattern in patterns
+        )
+
     def applies(self, request: Request, variables: bool) -> bool:
         known = request.context if variables else None
         if any(matches(one, request.action, None, True) for one in self.actions) is self.not_actions:
@@ -70,11 +79,7 @@ class Policy:
     @property
     def asks_for_tags(self) -> bool:
         """Whether a decision needs the tags that the object has."""
-        return any(
-            condition.key.startswith("s3:existingobjecttag/")
-            for statement in self.statements
-            for condition in statement.conditions
-        )
+        return any(statement.asks_for_tags for statement in self.statements)
 
 
 class Decision(NamedTuple):

@@ -142,6 +142,38 @@ def test_conditions_variables_and_copies(world: World) -> None:
     assert error_code(user.copy_object, **copy) == "AccessDenied"
 
 
+def test_tags_and_versions_that_decide_are_those_of_the_version_that_is_asked_for(world: World) -> None:
+    """Also where it is the source of a copy, and where a tag stands in a variable."""
+    world.root.put_bucket_versioning(Bucket="mine", VersioningConfiguration={"Status": "Enabled"})
+    secret = world.root.put_object(Bucket="mine", Key="home/v", Body=b"1", Tagging="kind=secret&of=erik")["VersionId"]
+    newest = world.root.put_object(Bucket="mine", Key="home/v", Body=b"2", Tagging="kind=open&of=v")["VersionId"]
+    denied = allow("s3:Get*", f"{ARN}*", "Deny", Condition={"StringEquals": {"s3:ExistingObjectTag/kind": "secret"}})
+    world.run(world.identities.put_policy("open", policy(allow("s3:*Object*", f"{ARN}mine/*"), denied).encode()))
+    user = world.user("erik", "open")
+    for version, allowed in ((newest, True), (secret, False)):
+        source = {"Bucket": "mine", "Key": "home/v", "VersionId": version}
+        for call, asked in (
+            (user.get_object, source),
+            (user.copy_object, {"Bucket": "mine", "Key": "home/copy", "CopySource": source}),
+        ):
+            if allowed:
+                call(**asked)
+            else:
+                assert error_code(call, **asked) == "AccessDenied"
+    by_version = allow("s3:*Object*", f"{ARN}mine/*", Condition={"StringEquals": {"s3:VersionId": newest}})
+    by_name = allow("s3:Get*", f"{ARN}mine/home/${{s3:ExistingObjectTag/of}}")
+    write = allow("s3:PutObject", f"{ARN}mine/*")
+    world.run(world.identities.put_policy("narrow", policy(by_version, by_name, write).encode()))
+    user = world.user("fritz", "narrow")
+    user.get_object(Bucket="mine", Key="home/v", VersionId=newest)
+    user.get_object(Bucket="mine", Key="home/v")
+    assert error_code(user.get_object, Bucket="mine", Key="home/v", VersionId=secret) == "AccessDenied"
+    copy = {"Bucket": "mine", "Key": "home/copy"}
+    user.copy_object(**copy, CopySource={"Bucket": "mine", "Key": "home/v", "VersionId": newest})
+    source = {"Bucket": "mine", "Key": "home/v", "VersionId": secret}
+    assert error_code(user.copy_object, **copy, CopySource=source) == "AccessDenied"
+
+
 def test_a_deletion_of_many_is_decided_key_by_key(world: World) -> None:
     world.root.put_bucket_policy(Bucket="mine", Policy=policy(
         allow("s3:DeleteObject", ARN + "mine/b/*", "Deny", Principal="*")))  # fmt: skip
