@@ -4,7 +4,7 @@ Rules, first to last:
 
 - a shard that no answering node holds is rebuilt at home, or on the first live handoff while home is not live;
 - never a second shard of a segment on a node: a wrong one that sits on the home is moved away first, and what
-  has no place of its own stays missing (blocked) rather than share a node;
+  has no place of its own, also when all moves are done, stays missing (blocked) rather than share a node;
 - a shard held elsewhere than at its live home is copied home;
 - a second copy goes (trim) only when home has its own, and only if no other shard depends on home alone;
 - a node without room takes no shard: what is missing goes to another, what is whole waits where it is.
@@ -73,11 +73,11 @@ def plan_segment(view: SegmentView, handoff: Callable[[], Sequence[NodeId]]) -> 
             waiting += 1
             continue
         target = _place(view, shard, taken, leaving, handoff)
-        if target is None:
+        if target in leaving or (target is None and leaving):
+            pass  # a place becomes free when what sits there wrongly, or one copy too many, has gone
+        elif target is None:
             blocked += 1
             no_room += any(node in view.closed for node in view.live)
-        elif target in leaving:
-            pass  # its place becomes free when what sits there wrongly has gone
         else:
             taken.add(target)
             rebuild.append(Placed(shard, target))

@@ -84,6 +84,16 @@ CASES = {
         SegmentPlan(waiting=2),
     ),
     "no node left: blocked": (plan(at_home(2), live="ABDEF"), SegmentPlan(blocked=1)),
+    "home is held by a copy too many of another: waits for the moves that make it one": (
+        plan({0: "A", 1: "J", 2: "BDF", 3: "EG", 4: "CHI"}),
+        SegmentPlan(
+            (),
+            tuple(
+                Moved(shard, NodeId(a), NodeId(b))
+                for shard, a, b in ((1, "J", "B"), (2, "B", "C"), (3, "E", "D"), (4, "C", "E"))
+            ),
+        ),
+    ),
     "a stand-in does not take the home of another missing shard": (
         plan(at_home(0, 2), live="ABDEFG"),
         SegmentPlan((Placed(0, NodeId("A")), Placed(2, NodeId("G")))),
