@@ -1,5 +1,6 @@
 # make demo    one minute: a cluster, killed nodes, repair, every byte compared. Leaves nothing behind.
 # make test    formatting, lint, types, all tests.
+# make clients the libraries of S3 clients that tests run, into build/clients; make test does it.
 # make prove   the long search for what tests miss (forty minutes): simulated clusters, register schedules,
 #              planted bugs that must be found, chaos on real processes. Each failure prints how to replay it.
 # All need Python 3.11 or newer and nothing else; packages come from wherever pip is configured to look.
@@ -8,15 +9,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint check prove clean
+.PHONY: demo test lint check clients prove clean
 
 demo: $(VENV)/.installed
 	$(BIN)/objstore demo
 
 # What starts clusters of real processes runs alone: two at once would tell of the machine and not of the code.
-test: lint
-	$(BIN)/pytest -n 2 --dist loadfile --ignore tests/process --ignore tests/s3
-	$(BIN)/pytest tests/process tests/s3
+test: lint clients
+	$(BIN)/pytest -n 2 --dist loadfile -m "not process"
+	$(BIN)/pytest -m process
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -27,7 +28,10 @@ lint: $(VENV)/.installed-test
 check: lint
 	$(BIN)/pytest -m "not process"
 
-prove: $(VENV)/.installed-test
+clients: $(VENV)/.installed-test
+	@$(BIN)/python -m tests.s3.clients.prepare build/clients
+
+prove: clients
 	$(BIN)/python -m tests.sim.explorer --schedules 200000 --jobs 2
 	$(BIN)/python -m tests.sim --start 200 --seeds 2000 --jobs 2 --minutes 20
 	$(BIN)/python -m tests.sim --canaries --jobs 2

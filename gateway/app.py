@@ -84,7 +84,7 @@ class Gateway:
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         trace = self.new_trace()
-        mark = begin_request(trace.request_id)
+        mark = begin_request(trace.request_id, request.remote or "", lambda: trace.access_key)
         trace.awaits_continue = (
             request.version >= (1, 1) and request.headers.get("Expect", "").lower() == "100-continue"
         )

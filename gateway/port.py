@@ -23,6 +23,7 @@ from objstore.engine.types import (
     VersionPage,
     WriteCondition,
 )
+from objstore.model import notification
 from objstore.model.identity import Identity
 from objstore.model.records import NO_LOCK, BucketState, Lock, ObjectVersion
 from objstore.model.sealed import Sealed
@@ -69,17 +70,44 @@ class Engine(Protocol):
         tags: Mapping[str, str] | None = None,
         lock: Lock = NO_LOCK,
         sealing: Sealing | None = None,
+        event: str = notification.PUT,
     ) -> ObjectInfo:
         """Reads `body` until it stops (not merely `size` bytes: what follows them is verified there), then calls
         `finish`. An exception from either leaves nothing visible. Chunks are views that may be kept."""
+
+    async def append_object(
+        self,
+        bucket: str,
+        key: str,
+        base: ObjectInfo | None,
+        body: AsyncIterator[Buffer],
+        size: int,
+        headers: dict[str, str],
+        *,
+        condition: WriteCondition = ALWAYS,
+        content_md5: bytes | None = None,
+        finish: Finish | None = None,
+        tags: Mapping[str, str] | None = None,
+        sealing: Sealing | None = None,
+    ) -> ObjectInfo:
+        """Put these bytes behind those of `base`, which was read before and must still be there; None: there was no
+        object, and it is made with these `headers` and `tags`. `finish` gives the checksums of the whole.
+        InvalidWriteOffset, TooManyParts, NotAppendable (versioned)."""
 
     async def head_object(self, bucket: str, key: str, version_id: str | None = None) -> ObjectInfo:
         """The newest version, or the one that is named. NoSuchKey, NoSuchVersion, IsDeleteMarker."""
 
     async def amend_object(
-        self, bucket: str, key: str, version_id: str | None, edit: Callable[[ObjectVersion], ObjectVersion]
+        self,
+        bucket: str,
+        key: str,
+        version_id: str | None,
+        edit: Callable[[ObjectVersion], ObjectVersion],
+        *,
+        event: str = "",
     ) -> str:
-        """Change what is known of a version (tags, lock), not its bytes; its id as shown. `edit` as above."""
+        """Change what is known of a version (tags, lock), not its bytes; its id as shown. `edit` as above. `event`: how
+        notifications call it, if they tell of it."""
 
     def read(self, info: ObjectInfo, offset: int, length: int, sealing: Sealing | None = None) -> AsyncIterator[Buffer]:
         """Exactly `length` verified bytes, or an exception. An encrypted object needs its `sealing`."""
@@ -133,6 +161,7 @@ class Engine(Protocol):
         content_md5: bytes | None = None,
         finish: Finish | None = None,
         unseal: Unseal | None = None,
+        admit: Callable[[Mapping[str, str]], None] | None = None,
     ) -> PartInfo: ...
 
     async def list_parts(

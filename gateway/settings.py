@@ -6,7 +6,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from gateway.port import IdentityStore
+from objstore.model.lifecycle import DAY_MS
 from objstore.model.sealed import KeyRing
+from objstore.notify.sender import Sender
 from objstore.ports import Clock, Random
 
 
@@ -20,6 +22,8 @@ class GatewaySettings:
     random: Random
     identities: IdentityStore | None = field(default=None, repr=False)  # users; None: only `keys` sign in
     encryption: KeyRing | None = field(default=None, repr=False)  # None: only keys of clients encrypt
+    notify: Sender | None = None  # to the targets of event notifications; None: there are none
+    lifecycle_day_ms: int = DAY_MS  # of rules that count in days
     domain: str | None = None  # for virtual-host addressing: bucket.domain
     requests_max: int = 1024  # in flight; beyond it a request is answered 503 SlowDown at once
     default_checksum: str | None = "crc64nvme"  # computed and stored when a client names none, as AWS does

@@ -19,7 +19,7 @@ from gateway.s3.actions import Need, needs
 from gateway.s3.errors import S3Error
 from gateway.s3.operations import Operation
 from gateway.s3.policies import Decision, Policy, Request
-from gateway.s3.policy_context import request_context, tag_context
+from gateway.s3.policy_context import request_context, tag_context, tag_values
 from gateway.s3.sigv4 import Auth, SigningKeys, anonymous, check_claim, is_anonymous, read_claim
 from gateway.s3.target import Target
 from objstore.model import bucketconfig
@@ -195,7 +195,7 @@ class Access:
             info = await self._engine.head_object(need.bucket, need.key, need.version_id)
         except NotFound:
             return {}
-        return {f"s3:existingobjecttag/{name.lower()}": (value,) for name, value in info.tags.items()}
+        return tag_values("s3:existingobjecttag/", info.tags)
 
     def _denied(self, need: Need, decision: Decision, why: str) -> S3Error:
         """Whoever signed is told what to ask for; anybody else only that it is not theirs."""

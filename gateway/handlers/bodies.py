@@ -22,26 +22,28 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 async def upload(call: Call, payload: Payload) -> AsyncIterator[Buffer]:
     """The bytes of one object or part. `payload.finish` then vouches for them, or raises."""
-    async for data in _received(call):
+    async for data in received(call):
         for piece in payload.feed(data):
             yield piece
 
 
-async def read_document(call: Call) -> bytes:
-    """A whole (XML) body of bounded size, verified."""
+async def read_document(call: Call, *, has_checksum: bool = True) -> bytes:
+    """A whole (XML) body of bounded size, verified. `has_checksum`: that of the headers, if any, is of this body."""
     headers = call.headers
+    if not has_checksum:
+        headers = {name: value for name, value in headers.items() if not name.startswith("x-amz-checksum-")}
     if not call.request.body_exists:
         headers = {"content-length": "0", **headers}  # a request without body may leave the length out
     payload = read_small_body(headers, call.auth)
     body = bytearray()
-    async for data in _received(call):
+    async for data in received(call):
         for piece in payload.feed(data):
             body += piece
     payload.finish()
     return bytes(body)
 
 
-async def _received(call: Call) -> AsyncIterator[bytes]:
+async def received(call: Call) -> AsyncIterator[bytes]:
     """Network buffers as they come. Waiting for too long, or a lost connection, is an S3Error.
 
     Every wait takes from `patience`, every byte gives a little back. What the engine takes to write does not count.

@@ -9,6 +9,7 @@ from gateway.handlers.bodies import read_document
 from gateway.handlers.call import Call
 from gateway.handlers.responses import empty, xml
 from gateway.s3 import answers, listing, locks
+from gateway.s3.access_documents import gives_the_owner_all
 from gateway.s3.answers import Owner
 from gateway.s3.bodies import parse_create_bucket, parse_versioning
 from gateway.s3.errors import S3Error
@@ -85,12 +86,12 @@ async def get_acl(call: Call) -> web.StreamResponse:
 
 
 async def put_acl(call: Call) -> web.StreamResponse:
-    """Success without an effect: the router lets no ACL pass but the one that everything has."""
+    """Success without an effect: nothing passes but the ACL that everything has. Clients set what they have read."""
     document = await read_document(call)
     await _check_exists(call)
-    if document:
-        raise S3Error("NotImplemented", "An access control list in the body is not implemented; x-amz-acl: private is.")
-    if "x-amz-acl" not in call.headers:
+    if document and not gives_the_owner_all(document, OWNER.id):
+        raise S3Error("AccessControlListNotSupported")
+    if not document and "x-amz-acl" not in call.headers:
         raise S3Error("MissingSecurityHeader", "The header x-amz-acl is missing, and there is no body instead.")
     return empty()
 

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from gateway.handlers.call import Call
 from gateway.handlers.encryption import sealing_for_write, sealing_of_source, shown, unseal_for
+from gateway.handlers.lifecycle import expiration_headers
 from gateway.handlers.locks import lock_for_write
 from gateway.handlers.objects import version_headers
 from gateway.handlers.responses import Document, answer_in_time, close_iterator
@@ -20,7 +21,7 @@ from gateway.s3.metadata import checksum_headers, copied_headers
 from gateway.s3.ranges import Slice, parse_copy_range
 from gateway.s3.router import copy_source
 from objstore.engine.types import ObjectInfo
-from objstore.model import limits
+from objstore.model import limits, notification
 from objstore.model.errors import IsDeleteMarker
 from objstore.ports import Buffer
 
@@ -82,9 +83,11 @@ async def copy_object(call: Call) -> web.StreamResponse:
             tags=tagged,
             lock=lock,
             sealing=sealing,
+            event=notification.COPY,
         )
         body = answers.copy_object(copy.etag, copy.modified_ms, checksum_headers(copy.headers))
-        return Document(body, {**version_headers(copy), **_source_headers(info), **shown(call, sealing)})
+        beside = {**version_headers(copy), **_source_headers(info), **shown(call, sealing)}
+        return Document(body, beside | await expiration_headers(call, copy))
 
     return await answer_in_time(call, work())
 

@@ -76,7 +76,7 @@ def opened(
         assert customer is not None
         sealing = open_sealing(sealed, customer.key, bucket)
         if sealing is None:
-            raise encryption.wrong_key()
+            raise encryption.wrong_key(of_upload=of_upload)
         return sealing
     ring = call.settings.encryption
     key = ring.keys.get(sealed.key_id) if ring is not None else None

@@ -9,6 +9,7 @@ from aiohttp import web
 from gateway.handlers.buckets import OWNER
 from gateway.handlers.call import Call
 from gateway.handlers.encryption import check_upload_key
+from gateway.handlers.lifecycle import abort_headers
 from gateway.handlers.responses import xml
 from gateway.s3 import answers, listing
 
@@ -50,7 +51,8 @@ async def list_parts(call: Call) -> web.StreamResponse:
     check_upload_key(call, page.sealed)
     if params.limit == 0:
         page = replace(page, parts=[], truncated=False, next_after=0)
-    return xml(answers.list_parts(call.bucket, call.key, params, page, OWNER))
+    headers = await abort_headers(call, params.upload_id)
+    return xml(answers.list_parts(call.bucket, call.key, params, page, OWNER), headers)
 
 
 async def list_uploads(call: Call) -> web.StreamResponse:

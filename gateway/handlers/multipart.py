@@ -7,6 +7,7 @@ from aiohttp import web
 from gateway.handlers.bodies import read_document, upload
 from gateway.handlers.call import Call
 from gateway.handlers.encryption import check_upload_key, sealing_for_write, shown, unseal_for
+from gateway.handlers.lifecycle import abort_headers, expiration_headers
 from gateway.handlers.locks import lock_for_write
 from gateway.handlers.objects import version_headers, written_headers
 from gateway.handlers.responses import Document, answer_in_time, empty, xml
@@ -38,7 +39,7 @@ async def create_upload(call: Call) -> web.StreamResponse:
         lock=await lock_for_write(call),
         sealed=sealing.record if sealing is not None else None,
     )
-    headers = {**checksum, **shown(call, sealing)}
+    headers = {**checksum, **shown(call, sealing), **await abort_headers(call, upload_id)}
     return xml(answers.create_multipart_upload(call.bucket, call.key, upload_id), headers)
 
 
@@ -56,13 +57,14 @@ async def upload_part(call: Call) -> web.StreamResponse:
         content_md5=payload.content_md5,
         finish=payload.finish,
         unseal=unseal,
+        admit=lambda upload_headers: checksums.check_algorithm(upload_headers, payload.algorithm),
     )
     return empty(headers={**written_headers(part.etag, part.headers), **shown(call, part.sealed)})
 
 
 async def complete_upload(call: Call) -> web.StreamResponse:
     condition = write_condition(call.headers)
-    chosen = parse_complete(await read_document(call))
+    chosen = parse_complete(await read_document(call, has_checksum=False))  # it is of the object
     location = f"{call.request.scheme}://{call.headers.get('host', '')}{call.target.path}"
 
     async def work() -> Document:
@@ -79,7 +81,7 @@ async def complete_upload(call: Call) -> web.StreamResponse:
         checksum = checksum_headers(info.headers)
         body = answers.complete_multipart_upload(location, call.bucket, call.key, info.etag, checksum)
         encrypted = shown(call, info.sealed) if info.sealed is not None and info.sealed.kind == BY_CLUSTER else {}
-        return Document(body, {**version_headers(info), **encrypted})
+        return Document(body, {**version_headers(info), **encrypted, **await expiration_headers(call, info)})
 
     return await answer_in_time(call, work())
 

@@ -7,12 +7,15 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
+from gateway.handlers.append import append_object
 from gateway.handlers.bodies import read_document, upload
 from gateway.handlers.call import Call
 from gateway.handlers.encryption import sealing_for_write, sealing_of, shown
+from gateway.handlers.lifecycle import expiration_headers
 from gateway.handlers.locks import lock_for_write
 from gateway.handlers.responses import as_s3_error, empty, stream, xml
 from gateway.s3 import actions, answers, locks, tags
+from gateway.s3.append import OFFSET_HEADER
 from gateway.s3.attributes import part_headers
 from gateway.s3.bodies import DeleteEntry, parse_delete
 from gateway.s3.checksums import declared
@@ -46,6 +49,8 @@ def version_headers(info: ObjectInfo) -> dict[str, str]:
 
 
 async def put_object(call: Call) -> web.StreamResponse:
+    if OFFSET_HEADER in call.headers:
+        return await append_object(call)
     headers = stored_headers(call.headers)
     condition = write_condition(call.headers)
     payload = Payload(call.headers, call.auth, default_algorithm=call.settings.default_checksum)
@@ -64,6 +69,7 @@ async def put_object(call: Call) -> web.StreamResponse:
         sealing=sealing,
     )
     answer = {**written_headers(info.etag, info.headers), **version_headers(info), **shown(call, sealing)}
+    answer |= await expiration_headers(call, info)
     return empty(headers=answer)
 
 
@@ -81,6 +87,7 @@ async def get_object(call: Call) -> web.StreamResponse:
     headers["Accept-Ranges"] = "bytes"
     headers.update(shown_headers(info.headers, call.headers, call.target.query))
     headers |= tags.count_header(info.tags) | locks.shown_headers(info.lock)
+    headers |= await expiration_headers(call, info)
     wanted = _wanted_slice(call, info, headers)
     status = 200
     if wanted is None:

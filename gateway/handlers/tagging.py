@@ -15,6 +15,7 @@ from gateway.handlers.responses import empty, xml
 from gateway.s3 import tags
 from gateway.s3.actions import of_object
 from gateway.s3.errors import S3Error
+from objstore.model import notification
 from objstore.model.errors import IsDeleteMarker
 from objstore.model.records import ObjectVersion
 from objstore.model.tagging import BucketTags
@@ -32,19 +33,21 @@ async def put_object_tags(call: Call) -> web.StreamResponse:
     wanted = tags.parse(await read_document(call), tags.OBJECT_TAGS_MAX)
     version_id = call.target.query.get("versionId")
     await call.access.check(of_object("PutObjectTagging", call.bucket, call.key, version_id), wanted)
-    return empty(headers=await _amend(call, wanted))
+    return empty(headers=await _amend(call, wanted, notification.TAGGED))
 
 
 async def delete_object_tags(call: Call) -> web.StreamResponse:
-    return empty(204, await _amend(call, {}))
+    return empty(204, await _amend(call, {}, notification.UNTAGGED))
 
 
-async def _amend(call: Call, wanted: Mapping[str, str]) -> dict[str, str]:
+async def _amend(call: Call, wanted: Mapping[str, str], event: str) -> dict[str, str]:
     def edit(version: ObjectVersion) -> ObjectVersion:
         return msgspec.structs.replace(version, tags=dict(wanted))
 
     try:
-        shown = await call.engine.amend_object(call.bucket, call.key, call.target.query.get("versionId"), edit)
+        shown = await call.engine.amend_object(
+            call.bucket, call.key, call.target.query.get("versionId"), edit, event=event
+        )
     except IsDeleteMarker as marker:
         raise _no_tags(call, marker) from None
     bucket = await call.engine.get_bucket(call.bucket, fresh=False)

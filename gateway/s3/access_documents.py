@@ -48,3 +48,23 @@ def ownership_document(found: BucketOwnership) -> bytes:
 
 def status_document(public: bool) -> bytes:
     return xml.document("PolicyStatus", xml.element("IsPublic", public))
+
+
+def gives_the_owner_all(body: bytes, owner: str) -> bool:
+    """Whether an AccessControlPolicy says what every bucket and object has: all rights for the owner, none for others.
+    S3Error MalformedXML. `owner`: the id."""
+    root = documents.read(body, "AccessControlPolicy", "Owner", "AccessControlList")
+    named, listed = documents.child(root, "Owner"), documents.child(root, "AccessControlList")
+    if listed is None:
+        raise documents.malformed("AccessControlPolicy has no AccessControlList")
+    documents.only(listed, "Grant")
+    if named is not None and documents.text(named, "ID") != owner:
+        return False
+    for grant in listed.all("Grant"):
+        documents.only(grant, "Grantee", "Permission")
+        grantee = documents.child(grant, "Grantee")
+        if grantee is None:
+            raise documents.malformed("Grant has no Grantee")
+        if documents.text(grantee, "ID") != owner or documents.text(grant, "Permission") != "FULL_CONTROL":
+            return False
+    return bool(listed.all("Grant"))

@@ -69,6 +69,7 @@ _NAMES: Mapping[Operation, str] = {
     _O.POST_OBJECT: "PutObject",
     _O.PUT_BUCKET_CORS: "PutBucketCORS",
     _O.PUT_BUCKET_ENCRYPTION: "PutEncryptionConfiguration",
+    _O.PUT_BUCKET_INVENTORY_CONFIGURATION: "PutInventoryConfiguration",
     _O.PUT_BUCKET_LIFECYCLE_CONFIGURATION: "PutLifecycleConfiguration",
     _O.PUT_BUCKET_NOTIFICATION_CONFIGURATION: "PutBucketNotification",
     _O.PUT_BUCKET_REPLICATION: "PutReplicationConfiguration",
@@ -153,6 +154,8 @@ def needs(
             first.append(Need("s3:PutBucketObjectLockConfiguration", bucket))
         return tuple(first)
     found = [of_object(name, bucket, key, query.get("versionId"))]
+    if operation is _O.GET_OBJECT_ATTRIBUTES:
+        found.append(of_object("GetObject", bucket, key, query.get("versionId")))
     if operation in _COPIES:
         source = copy_source(headers["x-amz-copy-source"])
         found.append(of_object("GetObject", source.bucket, source.key, source.version_id))

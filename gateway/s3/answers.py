@@ -232,6 +232,12 @@ def complete_multipart_upload(
     return whole if declaration else whole.removeprefix(DECLARATION)
 
 
+def post_response(location: str, bucket: str, key: str, etag: str) -> bytes:
+    """Of a browser upload that wants to know what it has made."""
+    content = element("Location", location) + element("Bucket", bucket) + element("Key", key)
+    return document("PostResponse", content + element("ETag", f'"{etag}"'), namespace=False)
+
+
 def copy_object(etag: str, modified_ms: int, checksums: Mapping[str, str]) -> bytes:
     return document("CopyObjectResult", _copied(etag, modified_ms) + _checksums(checksums))
 

@@ -154,6 +154,16 @@ def _default_type(algorithm: str) -> str:
     return FULL_OBJECT if algorithm == "crc64nvme" else COMPOSITE
 
 
+def check_algorithm(upload_headers: Mapping[str, str], algorithm: str | None) -> None:
+    """A part that comes with a checksum comes with that of its upload. S3Error InvalidRequest.
+
+    Without any it may: what is computed then is looked at when the upload is completed (`check_part`)."""
+    wanted = upload_headers.get(ALGORITHM_HEADER, "").lower()
+    if wanted and algorithm not in (None, wanted):
+        text = f"Checksum Type mismatch occurred, expected checksum Type: {wanted}, actual checksum Type: {algorithm}"
+        raise S3Error("InvalidRequest", text)
+
+
 def check_part(upload_headers: Mapping[str, str], number: int, headers: Mapping[str, str]) -> None:
     """A part must have a checksum of the kind that its upload was created with. S3Error InvalidRequest."""
     name = upload_headers.get(ALGORITHM_HEADER)
@@ -186,6 +196,32 @@ def combined(upload_headers: Mapping[str, str], parts: Sequence[tuple[Mapping[st
     for digest, (_, size) in zip(present, parts, strict=True):
         total = _COMBINE[algorithm](total, int.from_bytes(digest, "big"), size)
     return {header_name(algorithm): encode(total.to_bytes(DIGEST_BYTES[algorithm], "big")), TYPE_HEADER: FULL_OBJECT}
+
+
+def appended(stored: Mapping[str, str], algorithm: str | None, added: Mapping[str, str], size: int) -> dict[str, str]:
+    """The checksum headers of an object with `size` bytes more. `stored`: headers of the object, whose checksum is of
+    `algorithm` (see `to_continue`); `added`: those of the bytes that come. S3Error InvalidRequest."""
+    if algorithm is None:
+        return {}
+    name = header_name(algorithm)
+    if name not in added:
+        found = next((each for each in ALGORITHMS if header_name(each) in added), "none")
+        text = f"Checksum Type mismatch occurred, expected checksum Type: {algorithm}, actual checksum Type: {found}"
+        raise S3Error("InvalidRequest", text)
+    before, behind = (int.from_bytes(base64.b64decode(headers[name]), "big") for headers in (stored, added))
+    whole = _COMBINE[algorithm](before, behind, size)
+    return {name: encode(whole.to_bytes(DIGEST_BYTES[algorithm], "big")), TYPE_HEADER: FULL_OBJECT}
+
+
+def to_continue(stored: Mapping[str, str]) -> str | None:
+    """The algorithm of the checksum of an object that is appended to; None: it has none. S3Error InvalidRequest when
+    that of the whole cannot be computed from it."""
+    algorithm = next((each for each in ALGORITHMS if header_name(each) in stored), None)
+    kind = stored.get(TYPE_HEADER, FULL_OBJECT)
+    if algorithm is not None and (algorithm not in _COMBINE or kind != FULL_OBJECT):
+        text = f"The object has a {kind} {algorithm.upper()} checksum, which cannot be continued. Copy it with another."
+        raise S3Error("InvalidRequest", text)
+    return algorithm
 
 
 def check_complete(headers: Mapping[str, str], computed: Mapping[str, str]) -> None:

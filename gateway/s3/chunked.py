@@ -14,8 +14,9 @@ import re
 from collections.abc import Callable
 from enum import Enum, auto
 
+from gateway.s3.canonical import signed_by
 from gateway.s3.errors import S3Error
-from gateway.s3.sigv4 import EMPTY_SHA256, Auth, PayloadMode, signed_by
+from gateway.s3.sigv4 import EMPTY_SHA256, Auth, PayloadMode
 
 Buffer = bytes | bytearray | memoryview
 

@@ -132,8 +132,9 @@ def check_customer_key(sealed: Sealed | None, customer: CustomerKey | None, *, o
         raise S3Error("InvalidRequest", _UPLOAD_WITHOUT_KEY if of_upload else _NOT_APPLICABLE)
 
 
-def wrong_key() -> S3Error:
-    return S3Error("InvalidRequest", _NOT_THE_KEY)
+def wrong_key(*, of_upload: bool) -> S3Error:
+    """Of an object it is no leave to read it; of an upload, another key than the one that began it."""
+    return S3Error("InvalidRequest", _NOT_THE_KEY) if of_upload else S3Error("AccessDenied")
 
 
 def shown(sealed: Sealed | None, customer: CustomerKey | None) -> dict[str, str]:

@@ -7,6 +7,7 @@ class of `objstore.model.errors` has an S3 form (the most specific of its ancest
 from __future__ import annotations
 
 from collections.abc import Mapping
+from email.utils import formatdate
 from typing import NamedTuple
 
 from gateway.s3 import xml
@@ -21,6 +22,7 @@ class Code(NamedTuple):
 
 
 CODES: Mapping[str, Code] = {
+    "AccessControlListNotSupported": Code(400, "The bucket does not allow ACLs"),
     "AccessDenied": Code(403, "Access Denied"),
     "AccessForbidden": Code(403, "The rules of the bucket do not allow this to a page of that origin."),
     "AuthorizationHeaderMalformed": Code(400, "The Authorization header is malformed."),
@@ -30,6 +32,7 @@ CODES: Mapping[str, Code] = {
     "BucketAlreadyExists": Code(409, "The bucket exists and belongs to someone else. Choose another name."),
     "BucketAlreadyOwnedByYou": Code(409, "The bucket exists already, and you own it."),
     "BucketNotEmpty": Code(409, "The bucket is not empty. Delete its objects first."),
+    "EncryptionTypeMismatch": Code(400, "The object is encrypted in another way than the request says."),
     "EntityTooLarge": Code(400, "The body is larger than this operation allows."),
     "EntityTooSmall": Code(400, "A part other than the last is smaller than 5 MiB."),
     "IllegalLocationConstraintException": Code(400, "The location constraint is not the region of this service."),
@@ -39,6 +42,9 @@ CODES: Mapping[str, Code] = {
     "InternalError": Code(500, "An internal error occurred. The log has details under this request id."),
     "InvalidAccessKeyId": Code(403, "The access key id is not known to this service."),
     "InvalidArgument": Code(400, "An argument is not valid."),
+    "InvalidBucketAclWithObjectOwnership": Code(
+        400, "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting"
+    ),
     "InvalidBucketName": Code(400, "The bucket name breaks the naming rules."),
     "InvalidBucketState": Code(409, "The request is not valid for the current state of the bucket."),
     "InvalidDigest": Code(400, "Content-MD5 is not the base64 of 16 bytes."),
@@ -46,16 +52,23 @@ CODES: Mapping[str, Code] = {
     "InvalidPart": Code(400, "A part was not found, or its ETag is not the one given."),
     "InvalidPartNumber": Code(416, "The object does not have that part."),
     "InvalidPartOrder": Code(400, "The parts are not in ascending order of their numbers."),
+    "InvalidPolicyDocument": Code(400, "The content of the form does not meet the conditions of a policy document."),
     "InvalidRange": Code(416, "The range lies outside the object."),
     "InvalidRequest": Code(400, "The request is not valid."),
-    "InvalidRetentionPeriod": Code(400, "The retention period is not valid."),
+    "InvalidS3DestinationBucket": Code(400, "The destination bucket does not exist."),
+    "InvalidStorageClass": Code(400, "The storage class you specified is not valid"),
     "InvalidTag": Code(400, "A tag is not valid."),
     "InvalidToken": Code(400, "Session tokens are not supported; sign with a permanent access key."),
     "InvalidURI": Code(400, "The request target cannot be decoded."),
+    "InvalidWriteOffset": Code(400, "The write offset is not the size of the object."),
     "KeyTooLongError": Code(400, "The key is longer than 1024 bytes of UTF-8."),
+    "MalformedPOSTRequest": Code(400, "The body of your POST request is not well-formed multipart/form-data."),
     "MalformedPolicy": Code(400, "The policy is malformed, or not what this operation expects."),
     "MalformedTrailerError": Code(400, "The trailer of the body is malformed, or not the announced one."),
     "MalformedXML": Code(400, "The XML of the body is malformed, or not what this operation expects."),
+    "MaxPostPreDataLengthExceededError": Code(
+        400, "Your POST request fields preceding the upload file were too large."
+    ),
     "MaxVersionsExceeded": Code(400, "The key has as many versions as it can hold. Delete some of them."),
     "MetadataTooLarge": Code(400, "User metadata is larger than 2048 bytes."),
     "MethodNotAllowed": Code(405, "The method is not allowed on this resource."),
@@ -78,6 +91,7 @@ CODES: Mapping[str, Code] = {
     "OperationAborted": Code(409, "A conflicting operation is in progress. Try again."),
     "OwnershipControlsNotFoundError": Code(404, "The bucket has no ownership controls."),
     "PreconditionFailed": Code(412, "A condition of the request does not hold."),
+    "QuotaExceeded": Code(403, "The quota of the bucket is used up. Delete objects, or raise it."),
     "ReplicationConfigurationNotFoundError": Code(404, "The bucket has no replication configuration."),
     "RequestHeaderSectionTooLarge": Code(400, "The request line or a header is longer than this service allows."),
     "RequestTimeout": Code(400, "The body did not arrive in time."),
@@ -86,6 +100,8 @@ CODES: Mapping[str, Code] = {
     "ServiceUnavailable": Code(503, "Too few replicas answer. Try again."),
     "SignatureDoesNotMatch": Code(403, "The signature calculated here is not the one of the request."),
     "SlowDown": Code(503, "Too many requests. Try again, more slowly."),
+    "TooManyParts": Code(400, "The object has as many parts as it can have. Copy it, and append to the copy."),
+    "TooManyConfigurations": Code(400, "The bucket has as many configurations of this kind as it can."),
     "UserKeyMustBeSpecified": Code(400, "A key must be given."),
     "XAmzContentSHA256Mismatch": Code(400, "The body does not match x-amz-content-sha256."),
 }
@@ -139,6 +155,10 @@ _FROM_MODEL: Mapping[type[model.ObjstoreError], str] = {
     model.InvalidBucketState: "InvalidBucketState",
     model.ObjectLocked: "AccessDenied",
     model.TooManyVersions: "MaxVersionsExceeded",
+    model.QuotaExceeded: "QuotaExceeded",
+    model.InvalidWriteOffset: "InvalidWriteOffset",
+    model.TooManyParts: "TooManyParts",
+    model.NotAppendable: "InvalidRequest",
     model.GivenUp: "ServiceUnavailable",
     model.InvalidPart: "InvalidPart",
     model.InvalidPartOrder: "InvalidPartOrder",
@@ -157,7 +177,9 @@ def from_model(error: model.ObjstoreError) -> S3Error:
     if isinstance(error, model.IsDeleteMarker):
         headers = {"x-amz-delete-marker": "true", "x-amz-version-id": error.version_id}
         if error.named:
-            return S3Error("MethodNotAllowed", str(error), headers={**headers, "Allow": "DELETE"})
+            modified = formatdate(error.modified_ms // 1000, usegmt=True)
+            headers |= {"Allow": "DELETE", "Last-Modified": modified}
+            return S3Error("MethodNotAllowed", str(error), headers=headers)
         return S3Error(code, str(error), headers=headers)
     return S3Error(code, None if code == "InternalError" else str(error) or None)
 

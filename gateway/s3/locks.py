@@ -70,7 +70,7 @@ def enabled_at_creation(headers: Mapping[str, str]) -> bool:
 
 
 def parse_bucket_lock(body: bytes) -> BucketLock:
-    """S3Error MalformedXML, InvalidRetentionPeriod."""
+    """S3Error MalformedXML, InvalidArgument."""
     root = documents.read(body, "ObjectLockConfiguration", "ObjectLockEnabled", "Rule")
     if documents.text(root, "ObjectLockEnabled") != "Enabled":
         raise documents.malformed("ObjectLockEnabled must be Enabled")
@@ -96,10 +96,10 @@ def _period(number: str | None, at_most: int) -> int:
     if not _NUMBER.fullmatch(number):
         raise documents.malformed(f"a period is an integer, not {number}")
     if int(number) <= 0:
-        raise S3Error("InvalidRetentionPeriod", "Default retention period must be a positive integer value.")
+        raise S3Error("InvalidArgument", "Default retention period must be a positive integer value.")
     if int(number) > at_most:
         text = f"Default retention period too large! (maximum {_DAYS_MAX} days or {_YEARS_MAX} years)"
-        raise S3Error("InvalidRetentionPeriod", text)
+        raise S3Error("InvalidArgument", text)
     return int(number)
 
 

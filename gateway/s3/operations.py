@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import NamedTuple
 
-from gateway.s3 import encryption, locks, owners, xml
+from gateway.s3 import encryption, lifecycle, locks, owners, xml
 
 
 class Operation(Enum):
@@ -227,6 +227,10 @@ TABLE: tuple[Row, ...] = (
     _row(_O.GET_BUCKET_ENCRYPTION, "GET /bucket?encryption", _YES),
     _row(_O.PUT_BUCKET_ENCRYPTION, "PUT /bucket?encryption", _PARTIAL),
     _row(_O.DELETE_BUCKET_ENCRYPTION, "DELETE /bucket?encryption", _YES),
+    _row(_O.GET_BUCKET_INVENTORY_CONFIGURATION, "GET /bucket?inventory&id", _YES),
+    _row(_O.LIST_BUCKET_INVENTORY_CONFIGURATIONS, "GET /bucket?inventory", _YES, "continuation-token"),
+    _row(_O.PUT_BUCKET_INVENTORY_CONFIGURATION, "PUT /bucket?inventory", _PARTIAL, "id"),
+    _row(_O.DELETE_BUCKET_INVENTORY_CONFIGURATION, "DELETE /bucket?inventory", _YES, "id"),
     _row(_O.GET_BUCKET_POLICY, "GET /bucket?policy", _YES),
     _row(_O.PUT_BUCKET_POLICY, "PUT /bucket?policy", _YES, headers="x-amz-confirm-remove-self-bucket-access"),
     _row(_O.DELETE_BUCKET_POLICY, "DELETE /bucket?policy", _YES),
@@ -237,6 +241,21 @@ TABLE: tuple[Row, ...] = (
     _row(_O.GET_BUCKET_OWNERSHIP_CONTROLS, "GET /bucket?ownershipControls", _YES),
     _row(_O.PUT_BUCKET_OWNERSHIP_CONTROLS, "PUT /bucket?ownershipControls", _PARTIAL),
     _row(_O.DELETE_BUCKET_OWNERSHIP_CONTROLS, "DELETE /bucket?ownershipControls", _YES),
+    _row(_O.GET_BUCKET_NOTIFICATION_CONFIGURATION, "GET /bucket?notification", _YES),
+    _row(
+        _O.PUT_BUCKET_NOTIFICATION_CONFIGURATION,
+        "PUT /bucket?notification",
+        _PARTIAL,
+        headers="x-amz-skip-destination-validation",
+    ),
+    _row(_O.GET_BUCKET_LIFECYCLE_CONFIGURATION, "GET /bucket?lifecycle", _YES, "withUpdatedAt"),
+    _row(
+        _O.PUT_BUCKET_LIFECYCLE_CONFIGURATION,
+        "PUT /bucket?lifecycle",
+        _PARTIAL,
+        headers=lifecycle.MINIMUM_HEADER,
+    ),
+    _row(_O.DELETE_BUCKET_LIFECYCLE, "DELETE /bucket?lifecycle", _YES),
     _row(_O.GET_BUCKET_ACL, "GET /bucket?acl", _PARTIAL),
     _row(_O.PUT_BUCKET_ACL, "PUT /bucket?acl", _PARTIAL),
     _row(_O.LIST_OBJECTS, "GET /bucket", _YES, "prefix delimiter marker max-keys encoding-type"),
@@ -244,13 +263,13 @@ TABLE: tuple[Row, ...] = (
         _O.LIST_OBJECTS_V2,
         "GET /bucket?list-type",
         _YES,
-        "prefix delimiter continuation-token start-after max-keys fetch-owner encoding-type",
+        "prefix delimiter continuation-token start-after max-keys fetch-owner encoding-type metadata",
     ),
     _row(
         _O.LIST_OBJECT_VERSIONS,
         "GET /bucket?versions",
         _YES,
-        "prefix delimiter key-marker version-id-marker max-keys encoding-type",
+        "prefix delimiter key-marker version-id-marker max-keys encoding-type metadata",
     ),
     _row(
         _O.LIST_MULTIPART_UPLOADS,
@@ -260,7 +279,14 @@ TABLE: tuple[Row, ...] = (
     ),
     _row(_O.DELETE_OBJECTS, "POST /bucket?delete", _YES, headers="x-amz-bypass-governance-retention"),
     # object
-    _row(_O.PUT_OBJECT, "PUT /bucket/key", _PARTIAL, conditions=_WRITE, headers=_NEW_OBJECT),
+    _row(
+        _O.PUT_OBJECT,
+        "PUT /bucket/key",
+        _PARTIAL,
+        conditions=_WRITE,
+        headers=f"{_NEW_OBJECT} x-amz-write-offset-bytes",
+    ),
+    _row(_O.POST_OBJECT, "POST /bucket", _YES),
     _row(
         _O.COPY_OBJECT,
         "PUT /bucket/key",
@@ -337,11 +363,8 @@ TABLE: tuple[Row, ...] = (
     _row(_O.GET_BUCKET_ACCELERATE_CONFIGURATION, "GET /bucket?accelerate", _ABSENT),
     _row(_O.GET_BUCKET_ANALYTICS_CONFIGURATION, "GET /bucket?analytics&id", _ABSENT),
     _row(_O.GET_BUCKET_INTELLIGENT_TIERING_CONFIGURATION, "GET /bucket?intelligent-tiering&id", _ABSENT),
-    _row(_O.GET_BUCKET_INVENTORY_CONFIGURATION, "GET /bucket?inventory&id", _ABSENT),
-    _row(_O.GET_BUCKET_LIFECYCLE_CONFIGURATION, "GET /bucket?lifecycle", _ABSENT),
     _row(_O.GET_BUCKET_LOGGING, "GET /bucket?logging", _ABSENT),
     _row(_O.GET_BUCKET_METRICS_CONFIGURATION, "GET /bucket?metrics&id", _ABSENT),
-    _row(_O.GET_BUCKET_NOTIFICATION_CONFIGURATION, "GET /bucket?notification", _ABSENT),
     _row(_O.GET_BUCKET_REPLICATION, "GET /bucket?replication", _ABSENT),
     _row(_O.GET_BUCKET_REQUEST_PAYMENT, "GET /bucket?requestPayment", _ABSENT),
     _row(_O.GET_BUCKET_WEBSITE, "GET /bucket?website", _ABSENT),
@@ -352,15 +375,12 @@ TABLE: tuple[Row, ...] = (
         _ABSENT,
         "continuation-token",
     ),
-    _row(_O.LIST_BUCKET_INVENTORY_CONFIGURATIONS, "GET /bucket?inventory", _ABSENT, "continuation-token"),
     _row(_O.LIST_BUCKET_METRICS_CONFIGURATIONS, "GET /bucket?metrics", _ABSENT, "continuation-token"),
     # configuration that cannot exist here, deleted
-    _row(_O.DELETE_BUCKET_LIFECYCLE, "DELETE /bucket?lifecycle", _ABSENT),
     _row(_O.DELETE_BUCKET_REPLICATION, "DELETE /bucket?replication", _ABSENT),
     _row(_O.DELETE_BUCKET_WEBSITE, "DELETE /bucket?website", _ABSENT),
     _row(_O.DELETE_BUCKET_ANALYTICS_CONFIGURATION, "DELETE /bucket?analytics", _ABSENT, "id"),
     _row(_O.DELETE_BUCKET_INTELLIGENT_TIERING_CONFIGURATION, "DELETE /bucket?intelligent-tiering", _ABSENT, "id"),
-    _row(_O.DELETE_BUCKET_INVENTORY_CONFIGURATION, "DELETE /bucket?inventory", _ABSENT, "id"),
     _row(_O.DELETE_BUCKET_METRICS_CONFIGURATION, "DELETE /bucket?metrics", _ABSENT, "id"),
     # refused
     _row(_O.CREATE_BUCKET_METADATA_CONFIGURATION, "POST /bucket?metadataConfiguration"),
@@ -376,16 +396,12 @@ TABLE: tuple[Row, ...] = (
     _row(_O.GET_OBJECT_TORRENT, "GET /bucket/key?torrent"),
     _row(_O.LIST_DIRECTORY_BUCKETS, "GET /?max-directory-buckets"),
     _row(_O.LIST_OBJECT_ANNOTATIONS, "GET /bucket/key?annotation"),
-    _row(_O.POST_OBJECT, "POST /bucket"),
     _row(_O.PUT_BUCKET_ABAC, "PUT /bucket?abac"),
     _row(_O.PUT_BUCKET_ACCELERATE_CONFIGURATION, "PUT /bucket?accelerate"),
     _row(_O.PUT_BUCKET_ANALYTICS_CONFIGURATION, "PUT /bucket?analytics"),
     _row(_O.PUT_BUCKET_INTELLIGENT_TIERING_CONFIGURATION, "PUT /bucket?intelligent-tiering"),
-    _row(_O.PUT_BUCKET_INVENTORY_CONFIGURATION, "PUT /bucket?inventory"),
-    _row(_O.PUT_BUCKET_LIFECYCLE_CONFIGURATION, "PUT /bucket?lifecycle"),
     _row(_O.PUT_BUCKET_LOGGING, "PUT /bucket?logging"),
     _row(_O.PUT_BUCKET_METRICS_CONFIGURATION, "PUT /bucket?metrics"),
-    _row(_O.PUT_BUCKET_NOTIFICATION_CONFIGURATION, "PUT /bucket?notification"),
     _row(_O.PUT_BUCKET_REPLICATION, "PUT /bucket?replication"),
     _row(_O.PUT_BUCKET_REQUEST_PAYMENT, "PUT /bucket?requestPayment"),
     _row(_O.PUT_BUCKET_WEBSITE, "PUT /bucket?website"),
@@ -404,12 +420,9 @@ TABLE: tuple[Row, ...] = (
 NOT_CONFIGURED: Mapping[Operation, tuple[str, str | None]] = {
     _O.DELETE_BUCKET_ANALYTICS_CONFIGURATION: ("NoSuchConfiguration", None),
     _O.DELETE_BUCKET_INTELLIGENT_TIERING_CONFIGURATION: ("NoSuchConfiguration", None),
-    _O.DELETE_BUCKET_INVENTORY_CONFIGURATION: ("NoSuchConfiguration", None),
     _O.DELETE_BUCKET_METRICS_CONFIGURATION: ("NoSuchConfiguration", None),
     _O.GET_BUCKET_ANALYTICS_CONFIGURATION: ("NoSuchConfiguration", None),
     _O.GET_BUCKET_INTELLIGENT_TIERING_CONFIGURATION: ("NoSuchConfiguration", None),
-    _O.GET_BUCKET_INVENTORY_CONFIGURATION: ("NoSuchConfiguration", None),
-    _O.GET_BUCKET_LIFECYCLE_CONFIGURATION: ("NoSuchLifecycleConfiguration", None),
     _O.GET_BUCKET_METRICS_CONFIGURATION: ("NoSuchConfiguration", None),
     _O.GET_BUCKET_REPLICATION: ("ReplicationConfigurationNotFoundError", None),
     _O.GET_BUCKET_WEBSITE: ("NoSuchWebsiteConfiguration", None),
@@ -418,18 +431,15 @@ _EMPTY_LIST = xml.element("IsTruncated", False)
 EMPTY: Mapping[Operation, bytes] = {
     _O.GET_BUCKET_ACCELERATE_CONFIGURATION: xml.document("AccelerateConfiguration", ""),
     _O.GET_BUCKET_LOGGING: xml.document("BucketLoggingStatus", ""),
-    _O.GET_BUCKET_NOTIFICATION_CONFIGURATION: xml.document("NotificationConfiguration", ""),
     _O.GET_BUCKET_REQUEST_PAYMENT: xml.document("RequestPaymentConfiguration", xml.element("Payer", "BucketOwner")),
     _O.LIST_BUCKET_ANALYTICS_CONFIGURATIONS: xml.document("ListBucketAnalyticsConfigurationResult", _EMPTY_LIST),
     _O.LIST_BUCKET_INTELLIGENT_TIERING_CONFIGURATIONS: xml.document(
         "ListBucketIntelligentTieringConfigurationsOutput", _EMPTY_LIST
     ),
-    _O.LIST_BUCKET_INVENTORY_CONFIGURATIONS: xml.document("ListInventoryConfigurationsResult", _EMPTY_LIST),
     _O.LIST_BUCKET_METRICS_CONFIGURATIONS: xml.document("ListMetricsConfigurationsResult", _EMPTY_LIST),
 }
 DELETED = frozenset(
     (
-        _O.DELETE_BUCKET_LIFECYCLE,
         _O.DELETE_BUCKET_REPLICATION,
         _O.DELETE_BUCKET_WEBSITE,
     )

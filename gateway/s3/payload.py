@@ -54,8 +54,8 @@ class Payload:
         trailers = _trailer_names(headers, auth.mode)
         self._decoder = ChunkDecoder(auth.mode, auth, self.length, trailers) if auth.mode.chunked else None
         self._received = 0
-        self._algorithm, self._expected = _checksum_wanted(headers, trailers)
-        algorithm = self._algorithm or default_algorithm
+        self.algorithm, self._expected = _checksum_wanted(headers, trailers)
+        algorithm = self.algorithm or default_algorithm
         self._stored_algorithm = algorithm
         self._checksum = checksums.hasher(algorithm) if algorithm else None
         self._sha256 = hashlib.sha256() if auth.mode is PayloadMode.HASHED else None
@@ -99,13 +99,13 @@ class Payload:
             return {}
         name = checksums.header_name(self._stored_algorithm)
         digest = self._checksum.digest()
-        if self._algorithm is not None:
+        if self.algorithm is not None:
             expected = self._expected
             if expected is None:
                 assert self._decoder is not None
-                expected = checksums.decode(self._algorithm, self._decoder.trailers[name])
+                expected = checksums.decode(self.algorithm, self._decoder.trailers[name])
             if not hmac.compare_digest(digest, expected):
-                raise checksums.mismatch(self._algorithm)
+                raise checksums.mismatch(self.algorithm)
         return {name: checksums.encode(digest), checksums.TYPE_HEADER: checksums.FULL_OBJECT}
 
 

@@ -83,7 +83,15 @@ def _who(auth: Auth, principal: Principal | None, now: datetime) -> dict[str, st
 
 def tag_context(given: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     """Of tags that a request wants to give."""
-    found: dict[str, tuple[str, ...]] = {
-        f"s3:requestobjecttag/{name.lower()}": (value,) for name, value in given.items()
-    }
+    found = tag_values("s3:requestobjecttag/", given)
     return {**found, "s3:requestobjecttagkeys": tuple(given)} if given else found
+
+
+def tag_values(prefix: str, tags: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """The names of condition keys have no case, those of tags do: tags that differ in nothing else all count, so that
+    none can hide another from a Deny."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, value in tags.items():
+        key = prefix + name.lower()
+        found[key] = (*found.get(key, ()), value)
+    return found

@@ -66,7 +66,11 @@ def parse_copy_range(header: str | None, size: int) -> Slice:
         )
     first, last = int(found[1]), int(found[2])
     if last >= size:
-        raise _unsatisfiable(header, size)
+        raise S3Error(
+            "InvalidArgument",
+            f"Range specified is not valid for source object of size: {size}",
+            extra={"ArgumentName": "x-amz-copy-source-range", "ArgumentValue": header},
+        )
     return Slice(first, last - first + 1, size)
 
 

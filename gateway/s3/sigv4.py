@@ -10,7 +10,6 @@ Signatures of chunks and trailers go on from the result, in `chunked`. A refusal
 from __future__ import annotations
 
 import hashlib
-import hmac
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -20,16 +19,17 @@ from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import NamedTuple
 
+from gateway.s3.canonical import ALGORITHM, Canonical, signed_by, signing_key, string_to_sign
 from gateway.s3.errors import S3Error
-from gateway.s3.signature_faults import explain
+from gateway.s3.signature_faults import Signature, explain
 from gateway.s3.target import Target, percent_decode, percent_encode
 
-ALGORITHM = "AWS4-HMAC-SHA256"
 SKEW_S = 15 * 60
 EXPIRES_MAX_S = 7 * 24 * 3600
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
 _AUTHORIZATION = re.compile(r"AWS4-HMAC-SHA256\s+(?P<fields>.+)")
+_OLD_AUTHORIZATION = re.compile("AWS [^: ]+:[^ ]+")  # Signature Version 2
 _DATE = re.compile(r"[0-9]{8}T[0-9]{6}Z", re.ASCII)
 _HEX_SHA256 = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 _DATE_FORMAT = "%Y%m%dT%H%M%SZ"
@@ -88,9 +88,7 @@ class SigningKeys:
         if (key := self._keys.get(name)) is not None:
             self._keys.move_to_end(name)
             return key
-        key = ("AWS4" + secret).encode()
-        for part in (date, region, "s3", "aws4_request"):
-            key = hmac.digest(key, part.encode(), "sha256")
+        key = signing_key(secret, date, region)
         self._keys[name] = key
         if len(self._keys) > self._limit:
             self._keys.popitem(last=False)
@@ -139,7 +137,7 @@ def verify(
 
 def is_anonymous(target: Target, headers: Mapping[str, str]) -> bool:
     """Nothing in the request wants to be a signature."""
-    return "authorization" not in headers and not any(
+    return not headers.get("authorization") and not any(
         name in target.query for name in ("X-Amz-Algorithm", "X-Amz-Signature", "X-Amz-Credential", "AWSAccessKeyId")
     )
 
@@ -171,14 +169,9 @@ def check_claim(
     mode = _payload_mode(claim.payload)
     key = keys.derive(secret, claim.credential.date, claim.credential.region)
     canonical = canonical_request(method, target, headers, claim)
-    to_sign = string_to_sign(claim, canonical)
+    to_sign = string_to_sign(claim.date, claim.credential.scope, canonical.text())
     if not signed_by(key, to_sign, claim.signature):
-
-        def fits(changed: Mapping[str, str]) -> bool:
-            other = string_to_sign(claim, canonical_request(method, target, changed, claim))
-            return signed_by(key, other, claim.signature)
-
-        raise _mismatch(claim, canonical, to_sign, explain(claim.signed_headers, headers, fits))
+        raise _mismatch(claim, canonical, to_sign, secret, target.path)
     return Auth(
         access_key=claim.credential.access_key,
         mode=mode,
@@ -191,34 +184,14 @@ def check_claim(
     )
 
 
-def signed_by(key: bytes, text: str, signature: str) -> bool:
-    """Whether `signature` (lower-case hex, or anything a client may send) is that of `text`; in constant time."""
-    expected = hmac.digest(key, text.encode("utf-8", "surrogateescape"), "sha256").hex()
-    return hmac.compare_digest(expected.encode(), signature.encode("utf-8", "surrogateescape"))
-
-
-def string_to_sign(claim: Claim, canonical: str) -> str:
-    digest = hashlib.sha256(canonical.encode("utf-8", "surrogateescape")).hexdigest()
-    return f"{ALGORITHM}\n{claim.date}\n{claim.credential.scope}\n{digest}"
-
-
-def canonical_request(method: str, target: Target, headers: Mapping[str, str], claim: Claim) -> str:
-    """Method, path, query, signed headers, their names and the payload hash, each on its line."""
+def canonical_request(method: str, target: Target, headers: Mapping[str, str], claim: Claim) -> Canonical:
     path = percent_encode(percent_decode(target.path), keep="/")
-    query = "&".join(
-        f"{name}={value}"
-        for name, value in sorted(
-            (percent_encode(name), percent_encode(value))
-            for name, value in target.query.pairs
-            if name != "X-Amz-Signature" or claim.expires_s is None
-        )
-    )
-    lines = "".join(f"{name}:{' '.join(headers.get(name, '').split())}\n" for name in claim.signed_headers)
-    return f"{method}\n{path}\n{query}\n{lines}\n{';'.join(claim.signed_headers)}\n{claim.payload}"
+    query = tuple(pair for pair in target.query.pairs if pair[0] != "X-Amz-Signature" or claim.expires_s is None)
+    return Canonical(method, path, query, headers, claim.signed_headers, claim.payload)
 
 
 def _claim(target: Target, headers: Mapping[str, str]) -> Claim:
-    header = headers.get("authorization")
+    header = headers.get("authorization") or None  # an empty one says nothing, as for AWS
     in_query = "X-Amz-Algorithm" in target.query or "X-Amz-Signature" in target.query
     if header is not None and in_query:
         raise S3Error("InvalidArgument", "Only one auth mechanism allowed: the Authorization header or the query.")
@@ -228,12 +201,12 @@ def _claim(target: Target, headers: Mapping[str, str]) -> Claim:
         return _claim_of_query(target, headers)
     if header is None:
         if "AWSAccessKeyId" in target.query:
-            raise _old_signature(_OLD_URL_HINT)
+            raise old_signature(_OLD_URL_HINT)
         raise S3Error("AccessDenied", "Anonymous access is not allowed: the request has no signature.")
     return _claim_of_header(header, headers)
 
 
-def _old_signature(hint: str = "") -> S3Error:
+def old_signature(hint: str = "") -> S3Error:
     """S3 clients with a fallback look for this code and these words; they compare the whole message."""
     message = "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."
     return S3Error("InvalidRequest", message + hint)
@@ -242,7 +215,13 @@ def _old_signature(hint: str = "") -> S3Error:
 def _claim_of_header(header: str, headers: Mapping[str, str]) -> Claim:
     found = _AUTHORIZATION.fullmatch(header.strip())
     if not found:
-        raise _old_signature()
+        if _OLD_AUTHORIZATION.fullmatch(header):
+            raise old_signature()
+        raise S3Error(
+            "InvalidArgument",
+            "Unsupported Authorization Type",
+            extra={"ArgumentName": "Authorization", "ArgumentValue": header},
+        )
     fields = dict(part.strip().partition("=")[::2] for part in found["fields"].split(","))
     code = "AuthorizationHeaderMalformed"
     credential, names, signature = (_field(code, fields, name) for name in ("Credential", "SignedHeaders", "Signature"))
@@ -250,7 +229,7 @@ def _claim_of_header(header: str, headers: Mapping[str, str]) -> Claim:
     if payload is None:
         raise S3Error("InvalidRequest", "Missing required header for this request: x-amz-content-sha256.")
     date = _header_date(headers)
-    return Claim(_credential(code, credential, date), _names(code, names), signature.lower(), date, payload)
+    return Claim(read_credential(code, credential, date), _names(code, names), signature.lower(), date, payload)
 
 
 def _claim_of_query(target: Target, headers: Mapping[str, str]) -> Claim:
@@ -266,7 +245,7 @@ def _claim_of_query(target: Target, headers: Mapping[str, str]) -> Claim:
         raise S3Error(code, f"X-Amz-Expires must be a number of seconds from 1 to {EXPIRES_MAX_S}, not {expires}.")
     payload = fields.get("X-Amz-Content-Sha256") or headers.get("x-amz-content-sha256") or PayloadMode.UNSIGNED.value
     signed = _names(code, names)
-    return Claim(_credential(code, credential, date), signed, signature.lower(), date, payload, int(expires))
+    return Claim(read_credential(code, credential, date), signed, signature.lower(), date, payload, int(expires))
 
 
 def _field(code: str, fields: Mapping[str, str], name: str) -> str:
@@ -281,7 +260,8 @@ def _names(code: str, names: str) -> tuple[str, ...]:
     return tuple(names.split(";"))
 
 
-def _credential(code: str, text: str, request_date: str) -> Credential:
+def read_credential(code: str, text: str, request_date: str) -> Credential:
+    """`code` of the S3Error that is raised; `request_date` must be of the same day."""
     parts = text.rsplit("/", 4)
     if len(parts) != 5 or not all(parts) or not text.isascii():
         raise S3Error(code, 'The Credential must have the form "access-key/20130524/region/s3/aws4_request".')
@@ -357,12 +337,20 @@ def _payload_mode(payload: str) -> PayloadMode:
     raise S3Error("InvalidArgument", f"x-amz-content-sha256 must be one of {known}; not {payload}.")
 
 
-def _mismatch(claim: Claim, canonical: str, to_sign: str, hint: str) -> S3Error:
+def _mismatch(claim: Claim, canonical: Canonical, to_sign: str, secret: str, path: str) -> S3Error:
+    credential, text = claim.credential, canonical.text()
+    made = Signature(secret, claim.date, credential.date, credential.region, credential.scope, claim.signature)
     extra = {
-        "AWSAccessKeyId": claim.credential.access_key,
+        "AWSAccessKeyId": credential.access_key,
         "StringToSign": to_sign,
         "SignatureProvided": claim.signature,
-        "CanonicalRequest": canonical,
-        "Hint": hint,
+        "StringToSignBytes": _hex(to_sign),
+        "CanonicalRequest": text,
+        "CanonicalRequestBytes": _hex(text),
+        "Hint": explain(canonical, made, path),
     }
     return S3Error("SignatureDoesNotMatch", extra=extra)
+
+
+def _hex(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").hex(" ")

@@ -73,7 +73,7 @@ def of_nodes(tag_set: xml.Node, count_max: int) -> dict[str, str]:
 
 
 def checked(pairs: Iterable[tuple[str, str]], count_max: int) -> dict[str, str]:
-    """S3Error InvalidTag."""
+    """S3Error InvalidTag, BadRequest (too many)."""
     tags: dict[str, str] = {}
     for key, value in pairs:
         if key in tags:
@@ -90,7 +90,7 @@ def checked(pairs: Iterable[tuple[str, str]], count_max: int) -> dict[str, str]:
         tags[key] = value
     if len(tags) > count_max:
         kind = "Object" if count_max == OBJECT_TAGS_MAX else "Bucket"
-        raise _invalid(f"{kind} tags cannot be greater than {count_max}")
+        raise S3Error("BadRequest", f"{kind} tags cannot be greater than {count_max}")
     return tags
 
 

@@ -114,7 +114,7 @@ def collect_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     headers: dict[str, str] = {}
     for raw_name, raw_value in raw:
         name = raw_name.decode("ascii", "replace").lower()
-        value = raw_value.decode("utf-8", "surrogateescape").strip()
+        value = raw_value.strip().decode("utf-8", "surrogateescape")  # as bytes: U+00A0 is no space of HTTP
         headers[name] = f"{headers[name]},{value}" if name in headers else value
     return headers
 

@@ -48,6 +48,8 @@ _ALL = (
     Code("REPAIR_PAUSED", "warning", "repair is paused by an operator", "objstore repair resume"),
     Code("SCRUB_LATE", "warning", "a node has not read back what it holds for too long", "objstore scrub status"),
     Code("SCRUB_PAUSED", "info", "reading back is paused by an operator", "objstore scrub resume"),
+    Code("NOTIFY_FAILING", "warning", "a target of event notifications does not take them", "objstore notify status"),
+    Code("BUCKET_QUOTA", "info", "a bucket has used its quota up, or nearly", "objstore bucket list"),
     Code("METADATA_SYNC", "warning", "metadata move to another layout", "objstore watch"),
     Code("METADATA_LOST", "error", "too much metadata is lost for repair", "objstore recover"),
     Code("RECOVERY_UNFINISHED", "error", "a recovery of the metadata was interrupted", "objstore recover --yes"),

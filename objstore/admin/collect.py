@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from objstore.admin.snapshot import Observation, Probe
+from objstore.cluster.port import USAGE, USAGE_HEAD_KEY
 from objstore.model.cluster import decode_gateway_lease, decode_map, decode_node_lease
 from objstore.model.errors import DeadlineExceeded, ObjstoreError
 from objstore.model.survey import Survey, decode_survey
+from objstore.model.usage import BucketUse, UsageHead, decode_head, decode_page, foremost
 from objstore.rpc.blocking import BlockingClient
 from objstore.rpc.sockets import split_address
 from objstore.wire.messages import CoEntries, CoRange, Ping, Pong
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 COORDINATOR_TIMEOUT_S = 2.0
 PROBE_TIMEOUT_S = 0.7
+SERIES_MAX = 200  # buckets that metrics are about
 
 T = TypeVar("T")
 
@@ -62,6 +65,8 @@ def observe(coordinator: str | EtcdAccess, secret: str, *, local: bool, witnesse
         repairers=tuple(_each(records, "repairers/", decode_gateway_lease)),
         leader=records.get("leader/repair", b"").decode(errors="replace"),
         survey=_survey(records),
+        usage=_usage(records),
+        buckets=_buckets(records),
         probes=probes,
         clocks=dict(clocks),
         local=local,
@@ -106,6 +111,21 @@ def _survey(records: dict[str, bytes]) -> Survey | None:
         return decode_survey(records["survey"]) if "survey" in records else None
     except msgspec.MsgspecError:
         return None  # of another version: as good as none
+
+
+def _usage(records: dict[str, bytes]) -> UsageHead | None:
+    try:
+        return decode_head(records[USAGE_HEAD_KEY]) if USAGE_HEAD_KEY in records else None
+    except msgspec.MsgspecError:
+        return None
+
+
+def _buckets(records: dict[str, bytes]) -> tuple[BucketUse, ...]:
+    try:
+        found = [one for page in _each(records, USAGE, decode_page) for one in page.buckets]
+    except msgspec.MsgspecError:
+        return ()
+    return tuple(foremost(found, SERIES_MAX))
 
 
 def _all_at_once(checks: dict[str, Callable[[], Probe]]) -> dict[str, Probe]:

@@ -5,7 +5,7 @@ A family that is not in the catalogue, or has other labels than it says there, i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias, get_args
 
 from objstore.admin.codes import CODES
@@ -13,6 +13,7 @@ from objstore.admin.metrics import CATALOGUE, Metric
 from objstore.admin.status import Status, Verdict
 from objstore.model.histogram import Histogram
 from objstore.model.survey import RepairState, Survey
+from objstore.model.usage import BucketUse, UsageHead
 
 Value: TypeAlias = int | float | Histogram
 HEALTH: Mapping[Verdict, int] = {"HEALTHY": 0, "DEGRADED": 1, "AT_RISK": 2, "UNAVAILABLE": 2, "UNKNOWN": 2}
@@ -69,7 +70,9 @@ def _histogram(name: str, labels: list[str], value: Histogram) -> Iterable[str]:
     yield f"{name}_count{_braces(labels)} {below}"
 
 
-def of_cluster(status: Status, survey: Survey | None) -> list[Family]:
+def of_cluster(
+    status: Status, survey: Survey | None, usage: UsageHead | None = None, buckets: Sequence[BucketUse] = ()
+) -> list[Family]:
     """The cluster as every screen shows it. What is not known now is left out, never 0.
 
     `survey`: what the leader of repair counts since it leads."""
@@ -90,7 +93,14 @@ def of_cluster(status: Status, survey: Survey | None) -> list[Family]:
             {(node.name,): node.clock_skew_s for node in members if node.clock_skew_s is not None},
         ),
     ]
-    return [*families, *_of_data(status), *_of_repair(status, survey)]
+    return [
+        *families,
+        *_of_data(status),
+        *_of_repair(status, survey),
+        *_of_notify(status, survey),
+        *_of_lifecycle(survey),
+        *_of_buckets(status, usage, buckets),
+    ]
 
 
 def _of_data(status: Status) -> list[Family]:
@@ -137,4 +147,72 @@ def _of_repair(status: Status, survey: Survey | None) -> list[Family]:
         Family("objstore_repair_items", {("retrying",): repair.retrying, ("failed",): repair.failed}),
         Family("objstore_repair_objects_total", {("restored",): survey.repaired_objects}),
         Family("objstore_repair_bytes_total", {("rebuilt",): survey.rebuilt_bytes, ("moved",): survey.moved_bytes}),
+    ]
+
+
+def _of_notify(status: Status, survey: Survey | None) -> list[Family]:
+    targets = survey.notify if survey is not None else []
+    return [
+        Family("objstore_notify_pending_events", {(target.name,): target.pending for target in targets}),
+        Family(
+            "objstore_notify_oldest_seconds",
+            {
+                (target.name,): max(0, status.at_ms - target.oldest_ms) / 1000 if target.oldest_ms else 0
+                for target in targets
+            },
+        ),
+        Family(
+            "objstore_notify_swept_total",
+            {
+                (target.name, result): count
+                for target in targets
+                for result, count in (
+                    ("delivered", target.delivered),
+                    ("failed", target.failed),
+                    ("dropped", target.given_up),
+                )
+            },
+        ),
+    ]
+
+
+def _of_lifecycle(survey: Survey | None) -> list[Family]:
+    found = survey.lifecycle if survey is not None else None
+    if found is None:
+        names = ("last_completed_timestamp_seconds", "last_round_seconds", "last_errors", "keys_total", "actions_total")
+        return [Family(f"objstore_lifecycle_{name}", {}) for name in (*names, "expired_bytes_total")]
+    ever = found.ever.plus(found.now)
+    ended = found.last_ended_ms / 1000
+    took = ended - found.last_started_ms / 1000
+
+    def of_last(value: float) -> dict[tuple[str, ...], Value]:
+        return {(): value} if ended else {}
+
+    actions: dict[tuple[str, ...], Value] = {
+        ("expired",): ever.expired,
+        ("marked",): ever.marked,
+        ("aborted",): ever.aborted,
+    }
+    return [
+        Family("objstore_lifecycle_last_completed_timestamp_seconds", of_last(ended)),
+        Family("objstore_lifecycle_last_round_seconds", of_last(took)),
+        Family("objstore_lifecycle_last_errors", of_last(found.last.errors)),
+        single("objstore_lifecycle_keys_total", ever.keys),
+        Family("objstore_lifecycle_actions_total", actions),
+        single("objstore_lifecycle_expired_bytes_total", ever.expired_bytes),
+    ]
+
+
+def _of_buckets(status: Status, usage: UsageHead | None, buckets: Sequence[BucketUse]) -> list[Family]:
+    age_s: dict[tuple[str, ...], Value] = {}
+    if usage is not None:
+        age_s = {(): max(0, status.at_ms - usage.as_of_ms) / 1000}
+    quotas: dict[tuple[str, ...], Value] = {
+        (one.name,): one.quota.bytes for one in buckets if one.quota is not None and one.quota.bytes
+    }
+    return [
+        Family("objstore_bucket_objects", {(one.name,): one.use.objects for one in buckets}),
+        Family("objstore_bucket_bytes", {(one.name,): one.use.as_need().bytes for one in buckets}),
+        Family("objstore_bucket_quota_bytes", quotas),
+        Family("objstore_bucket_usage_age_seconds", age_s),
     ]

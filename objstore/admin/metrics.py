@@ -77,6 +77,39 @@ _CATALOGUE = (
         "Objects that repair has restored, by the leader.",
     ),
     Metric("objstore_repair_bytes_total", "counter", OBSERVERS, ("kind",), "Bytes of shards rebuilt, or moved."),
+    Metric(
+        "objstore_lifecycle_last_completed_timestamp_seconds",
+        "gauge",
+        OBSERVERS,
+        (),
+        "When the last round of lifecycle ended; absent: none has.",
+    ),
+    Metric("objstore_lifecycle_last_round_seconds", "gauge", OBSERVERS, (), "How long it took."),
+    Metric("objstore_lifecycle_last_errors", "gauge", OBSERVERS, (), "Keys that wait for the next round."),
+    Metric("objstore_lifecycle_keys_total", "counter", OBSERVERS, (), "Keys looked at, of buckets with rules."),
+    Metric(
+        "objstore_lifecycle_actions_total",
+        "counter",
+        OBSERVERS,
+        ("action",),
+        "Versions expired, objects put under delete markers (marked), uploads aborted.",
+    ),
+    Metric("objstore_lifecycle_expired_bytes_total", "counter", OBSERVERS, (), "Bytes of versions that expired."),
+    Metric("objstore_notify_pending_events", "gauge", OBSERVERS, ("target",), "Notifications that wait for delivery."),
+    Metric("objstore_notify_oldest_seconds", "gauge", OBSERVERS, ("target",), "Age of the oldest of them; 0: none."),
+    Metric(
+        "objstore_notify_swept_total",
+        "counter",
+        OBSERVERS,
+        ("target", "result"),
+        "Notifications that the leader of repair delivered, failed to (and tries again), or dropped as too old.",
+    ),
+    Metric(
+        "objstore_bucket_objects", "gauge", OBSERVERS, ("bucket",), "Objects; of buckets with a quota and the largest."
+    ),
+    Metric("objstore_bucket_bytes", "gauge", OBSERVERS, ("bucket",), "All versions, and parts of open uploads."),
+    Metric("objstore_bucket_quota_bytes", "gauge", OBSERVERS, ("bucket",), "The quota; of buckets that have one."),
+    Metric("objstore_bucket_usage_age_seconds", "gauge", OBSERVERS, (), "Since what is in the buckets was counted."),
     # of a node
     Metric(
         "objstore_fsync_duration_seconds",
@@ -92,6 +125,13 @@ _CATALOGUE = (
     Metric("objstore_s3_request_duration_seconds", "histogram", ("gateway",), ("op",), "Until the last byte."),
     Metric("objstore_s3_first_byte_seconds", "histogram", ("gateway",), ("op",), "Until the first byte of the answer."),
     Metric("objstore_s3_bytes_total", "counter", ("gateway",), ("direction",), "Bytes of bodies, in and out."),
+    Metric(
+        "objstore_notify_deliveries_total",
+        "counter",
+        ("gateway",),
+        ("target", "result"),
+        "Notifications that this gateway delivered, or failed to, of what it wrote.",
+    ),
     Metric("objstore_s3_requests_in_flight", "gauge", ("gateway",), (), "Requests that are being answered now."),
 )
 
@@ -339,6 +379,44 @@ PANELS = (
             ("damage found {{kind}}", "sum by (kind) (max by (node, kind) (objstore_scrub_errors_total))"),
         ),
     ),
+    Panel(
+        "Notifications",
+        "short",
+        (
+            ("waiting {{target}}", "max by (target) (objstore_notify_pending_events)"),
+            ("oldest, s {{target}}", "max by (target) (objstore_notify_oldest_seconds)"),
+            ("{{target}} {{result}}/s", "sum by (target, result) (rate(objstore_notify_deliveries_total[5m]))"),
+            (
+                "{{target}} {{result}}/s by repair",
+                "max by (target, result) (rate(objstore_notify_swept_total[5m]))",
+            ),
+        ),
+    ),
+    Panel(
+        "Lifecycle",
+        "short",
+        (
+            ("{{action}}/s", "max by (action) (rate(objstore_lifecycle_actions_total[1h]))"),
+            ("expired, bytes/s", "max(rate(objstore_lifecycle_expired_bytes_total[1h]))"),
+            ("last round, s", "max(objstore_lifecycle_last_round_seconds)"),
+            ("keys seen/s", "max(rate(objstore_lifecycle_keys_total[1h]))"),
+            (
+                "hours since the last round",
+                "(time() - max(objstore_lifecycle_last_completed_timestamp_seconds)) / 3600",
+            ),
+            ("keys that wait", "max(objstore_lifecycle_last_errors)"),
+        ),
+    ),
+    Panel("Buckets, objects", "short", (("{{bucket}}", "max by (bucket) (objstore_bucket_objects)"),)),
+    Panel(
+        "Buckets, bytes",
+        "bytes",
+        (
+            ("{{bucket}}", "max by (bucket) (objstore_bucket_bytes)"),
+            ("{{bucket}}, quota", "max by (bucket) (objstore_bucket_quota_bytes)"),
+        ),
+    ),
+    Panel("Buckets, age of what is shown", "s", (("age", "min(objstore_bucket_usage_age_seconds)"),)),
     Panel("Coordinator", "none", (("answers", "max(objstore_coordinator_up)"),)),
     Panel("Versions", "short", (("{{role}} {{version}}", "count by (role, version) (objstore_build_info)"),)),
 )

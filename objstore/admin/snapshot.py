@@ -18,9 +18,11 @@ from objstore.admin.machines import machine_reasons, skews_s
 from objstore.admin.status import NodeCondition, NodeStatus, ProcessStatus, Reason, Status, Verdict
 from objstore.model.cluster import ClusterMap, GatewayLease, Node, NodeLease
 from objstore.model.survey import ObjectCounts, RepairProgress, Survey, as_led, leader_of
+from objstore.model.usage import BucketUse, UsageHead
 
 VIEW_FRESH_MS = 5_000  # an older survey proves nothing
 STALLED_MS = 120_000  # of repair without any progress
+NOTIFY_FAILING_MS = 300_000  # a target that answers again before is not worth a word
 VIEW_LOST_MS = 15_000  # ... and a still older one is not even a hint
 
 Probe = Literal["answers", "silent", "refused"]  # silent: connected, or not, but no answer in time
@@ -40,6 +42,8 @@ class Observation(msgspec.Struct, frozen=True):
     survey: Survey | None = None
     probes: Mapping[str, Probe] = {}
     clocks: Mapping[str, int] = {}  # by address of a node: its clock minus ours, in ms
+    usage: UsageHead | None = None  # what is in all buckets
+    buckets: tuple[BucketUse, ...] = ()  # those that metrics are about
     local: bool = False  # a cluster of `objstore up`: its processes can be started with `objstore chaos`
 
 
@@ -58,6 +62,8 @@ def build(seen: Observation) -> Status:
         reasons += storage.full_reasons(nodes, leases, cluster_map.code)
         reasons += storage.damage_reasons(nodes, leases, survey, objects)
         reasons += storage.scrub_reasons(nodes, leases, seen.at_ms)
+    if seen.usage is not None:
+        reasons += storage.quota_reasons(seen.usage)
     reasons = [_completed(reason, seen) for reason in reasons]
     can_lose = _can_lose(seen, nodes)
     verdict = _verdict(reasons, objects, can_lose)
@@ -175,6 +181,7 @@ def _reasons(seen: Observation, nodes: list[NodeStatus], gateways: list[ProcessS
         progress = figures.percent(synced, cluster_map.partitions)
         reasons.append(Reason("METADATA_SYNC", f"metadata move to layout {cluster_map.next.epoch}: {progress}"))
     reasons += machine_reasons(seen.nodes, (*seen.gateways, *seen.repairers), seen.clocks)
+    reasons += _notify_reasons(seen.survey, seen.at_ms)
     return reasons + _view_reasons(seen, cluster_map)
 
 
@@ -297,6 +304,23 @@ def _data_reasons(
     if repair.failed:
         reasons.append(Reason("REPAIR_ERRORS", f"{figures.plural(repair.failed, 'item')} could not be repaired"))
     return reasons
+
+
+def _notify_reasons(survey: Survey | None, at_ms: int) -> list[Reason]:
+    failing = [
+        target
+        for target in (survey.notify if survey is not None else ())
+        if target.failing_since_ms and at_ms - target.failing_since_ms > NOTIFY_FAILING_MS
+    ]
+    return [
+        Reason(
+            "NOTIFY_FAILING",
+            f"target {target.name} takes no event notifications since "
+            f"{figures.duration((at_ms - target.failing_since_ms) / 1000)}: {target.reason}; "
+            f"{figures.plural(target.pending, 'event')} wait",
+        )
+        for target in failing
+    ]
 
 
 def _is_stalled(repair: RepairProgress, at_ms: int) -> bool:

@@ -9,6 +9,7 @@ from objstore.admin.status import NodeStatus, Reason, SpaceLeft
 from objstore.model.cluster import ErasureCode, NodeLease, is_at_least
 from objstore.model.ids import NodeId
 from objstore.model.survey import ObjectCounts, Survey
+from objstore.model.usage import UsageHead
 
 SCRUB_LATE_MS = 45 * 86_400_000  # a round takes 30 days at most, and then there is a rest of a day
 
@@ -110,3 +111,14 @@ def usable(rooms: Sequence[int], code: ErasureCode) -> int:
         per_shard = min(per_shard, rest // (code.shards - taken))
         rest -= rooms[taken]
     return per_shard * code.k
+
+
+def quota_reasons(usage: UsageHead) -> list[Reason]:
+    """Buckets with little or no room under their quotas."""
+    if not usage.over_total:
+        return []
+    more = usage.over_total - len(usage.over)
+    names = " ".join(usage.over) + (f" and {more:,} more" if more > 0 else "")
+    verb = "has" if usage.over_total == 1 else "have"
+    text = f"{names} {verb} used up the quota, or nearly"
+    return [Reason("BUCKET_QUOTA", text, f"objstore bucket show {usage.over[0]}")]

@@ -121,7 +121,7 @@ class Exporter:
 
         def look() -> list[Family]:
             seen = observe(coordinator, config.cluster.secret, local=False)
-            return of_cluster(build(seen), seen.survey)
+            return of_cluster(build(seen), seen.survey, seen.usage, seen.buckets)
 
         async def source() -> Iterable[Family]:
             nonlocal known, asked_at
@@ -196,6 +196,14 @@ def of_traffic(traffic: Traffic) -> list[Family]:
         Family("objstore_s3_request_duration_seconds", {(op,): found for op, found in traffic.durations.items()}),
         Family("objstore_s3_first_byte_seconds", {(op,): found for op, found in traffic.first_bytes.items()}),
         Family("objstore_s3_bytes_total", {("in",): traffic.bytes_in, ("out",): traffic.bytes_out}),
+        Family(
+            "objstore_notify_deliveries_total",
+            {
+                (target, result): count
+                for target, by_result in traffic.notified.items()
+                for result, count in by_result.items()
+            },
+        ),
         single("objstore_s3_requests_in_flight", traffic.in_flight),
         single("objstore_event_loop_lag_seconds", traffic.loop_lag),
     ]

@@ -27,7 +27,7 @@ from objstore.cli.coordination import WAITING_RETRY_S, Waiting, cluster_id_of, c
 from objstore.cli.exporter import Exporter, token_of
 from objstore.cluster.directory import Directory
 from objstore.cluster.follow import follow
-from objstore.cluster.lease import Heartbeat
+from objstore.cluster.lease import Heartbeat, refreshed_every
 from objstore.cluster.port import GATEWAYS, NODES, REPAIRERS, SCRUB_CONTROL_KEY, Coordinator
 from objstore.config import Config, missing
 from objstore.config.sections import ClusterSection
@@ -220,7 +220,7 @@ async def _run_node(stack: AsyncExitStack, context: Context, link: Link, disk: L
             )
         )
 
-    await _announce(stack, context, link, NODES + service.id, _refreshed_every(STATS_S, context.clock, lease))
+    await _announce(stack, context, link, NODES + service.id, refreshed_every(STATS_S, context.clock, lease))
     return address
 
 
@@ -251,19 +251,6 @@ async def _check_cluster(context: Context, link: Link) -> None:
             log.error("%s", error)  # what this node serves is right all the same
 
 
-def _refreshed_every(seconds: float, clock: Clock, make: Callable[[], bytes]) -> Callable[[], bytes]:
-    """`make` at most so often: a value that changes with every call would be put with every heartbeat."""
-    made, at = make(), clock.monotonic()
-
-    def value() -> bytes:
-        nonlocal made, at
-        if clock.monotonic() - at >= seconds:
-            made, at = make(), clock.monotonic()
-        return made
-
-    return value
-
-
 # --- gateway ---------------------------------------------------------------------------------------------------
 
 
@@ -283,7 +270,10 @@ def policy_fault(document: bytes) -> str:
 async def gateway(context: Context) -> AsyncIterator[str]:
     from gateway.app import serve_gateway
     from gateway.settings import GatewaySettings
+    from objstore.cli.migrating import read_through
+    from objstore.cli.notifying import deliver_from
     from objstore.cli.workers import Workers
+    from objstore.cluster.usage import UsageReader
     from objstore.engine.engine import Engine
     from objstore.engine.identities import Identities
     from objstore.engine.peers import Peers
@@ -297,8 +287,12 @@ async def gateway(context: Context) -> AsyncIterator[str]:
     async with AsyncExitStack() as stack:
         link = await _join(stack, context)
         directory = await _follow(stack, context, link)
-        engine = Engine(Peers(directory, link.transport, context.clock), context.clock, context.random)
+        usage = UsageReader(link.coordinator, context.clock)
+        stack.push_async_callback(usage.close)
+        engine = Engine(Peers(directory, link.transport, context.clock), context.clock, context.random, usage)
         stack.push_async_callback(engine.close)
+        sender = deliver_from(stack, engine, context.config, context.clock)
+        read_through(stack, engine, context.config, context.clock, context.random)
         settings = GatewaySettings(
             region=section.region,
             keys={pair.access_key: pair.secret_key for pair in section.keys},
@@ -306,6 +300,8 @@ async def gateway(context: Context) -> AsyncIterator[str]:
             random=context.random,
             identities=Identities(engine.registers, context.clock, context.random, context.secret),
             encryption=context.config.encryption.keys,
+            notify=sender,
+            lifecycle_day_ms=round(1000 * context.config.lifecycle.day_s),
             domain=section.domain or None,
             metrics=None if context.config.metrics.gateway == "off" else context.exporter.text,
             metrics_token="" if context.config.metrics.gateway == "open" else token_of(context.config),
@@ -316,6 +312,7 @@ async def gateway(context: Context) -> AsyncIterator[str]:
             running = await serve_gateway(engine, settings, host, port, reuse_port=shared)
         except OSError as error:
             raise ConfigError(f"cannot listen on {section.listen} ({error.strerror or error})") from error
+        running.traffic.notified = sender.counts
         context.exporter.add_cluster(context.config)
         pool = context.exporter.add_traffic(stack, running.traffic, section.workers, context.pool)
         workers = Workers(context.argv, running.address, 0 if context.worker else section.workers - 1, pool)
@@ -338,10 +335,13 @@ async def gateway(context: Context) -> AsyncIterator[str]:
 @asynccontextmanager
 async def repairer(context: Context) -> AsyncIterator[str]:
     """It answers nobody, so its address is empty."""
+    from objstore.cli.migrating import walk_from
+    from objstore.cli.notifying import sender_of
+    from objstore.lifecycle.settings import LifecycleSettings
     from objstore.repair.service import Repairer
     from objstore.repair.settings import RepairSettings
 
-    cluster, repair = context.config.cluster, context.config.repair
+    cluster, repair, lifecycle = context.config.cluster, context.config.repair, context.config.lifecycle
     settings = RepairSettings(
         code=cluster.code,
         partition_bits=cluster.partition_bits,
@@ -352,15 +352,19 @@ async def repairer(context: Context) -> AsyncIterator[str]:
         election_ttl_s=max(ELECTION_TTL_MIN_S, context.config.lease_ttl_s),
         budget=repair.bandwidth,
         garbage_delay_s=repair.garbage_delay_s,
+        lifecycle=LifecycleSettings(lifecycle.interval_s, round(1000 * lifecycle.day_s)),
     )
     async with AsyncExitStack() as stack:
         link = await _join(stack, context)
         directory = await _follow(stack, context, link)
+        sender = sender_of(stack, context.config, context.clock)
         working = Repairer(
-            link.coordinator, directory, link.transport, context.clock, context.random, settings, context.name
+            link.coordinator, directory, link.transport, context.clock, context.random, settings, context.name, sender
         )
         stack.push_async_callback(working.close)
         working.start()
+        reach = link.coordinator, directory, link.transport, context.clock, context.random
+        walk_from(stack, context.config, *reach, lambda: working.is_leader)
         context.exporter.add_cluster(context.config)
         await _register(stack, context, link, REPAIRERS, "")
         yield ""

@@ -13,11 +13,25 @@ from collections.abc import Callable
 
 from objstore.cluster.port import Coordinator
 from objstore.model.errors import ObjstoreError
+from objstore.ports import Clock
 
 log = logging.getLogger(__name__)
 
 BEATS_PER_TTL = 3
 REVOKE_TIMEOUT_S = 1.0
+
+
+def refreshed_every(seconds: float, clock: Clock, make: Callable[[], bytes]) -> Callable[[], bytes]:
+    """`make` at most so often: a value that changes with every call would be put with every heartbeat."""
+    made, at = make(), clock.monotonic()
+
+    def value() -> bytes:
+        nonlocal made, at
+        if clock.monotonic() - at >= seconds:
+            made, at = make(), clock.monotonic()
+        return made
+
+    return value
 
 
 class Heartbeat:

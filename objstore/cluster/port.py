@@ -24,6 +24,11 @@ REPAIR_LEADER_KEY = "leader/repair"  # id of the repairer that works
 REPAIR_CONTROL_KEY = "repair/control"
 SURVEY_KEY = "survey"  # model.survey.Survey
 DAMAGE = "damage/"  # + page number: model.survey.DamagePage
+USAGE = "usage/"  # + page number: model.usage.UsagePage
+USAGE_HEAD_KEY = "usage-head"  # model.usage.UsageHead
+INVENTORY = "inventory/"  # + bucket id: model.inventory.WrittenReports
+LIFECYCLE_KEY = "lifecycle"  # model.lifecycle.LifecycleProgress
+MIGRATIONS = "migrations/"  # + bucket: model.origin.MigrationProgress
 SCRUB_CONTROL_KEY = "scrub/control"  # model.scrubbing.ScrubControl
 
 

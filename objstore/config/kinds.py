@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from objstore.model.cluster import ErasureCode
 from objstore.model.errors import InvalidRequest
@@ -131,6 +132,16 @@ def _urls(value: object) -> tuple[str, ...]:
     return urls
 
 
+def _webhook(value: object) -> str:
+    url = _text(value)
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:  # `port` raises ValueError, too
+        raise ValueError
+    if parts.fragment or "@" in parts.netloc or not url.isprintable() or " " in url:
+        raise ValueError
+    return url
+
+
 def _code(value: object) -> ErasureCode:
     try:
         return ErasureCode.parse(_text(value))
@@ -199,6 +210,7 @@ BANDWIDTH = Kind(
     lambda value: value if isinstance(value, str) else show_size(value),
 )
 SCRUB = _size_or("off")
+WEBHOOK = Kind("an http:// or https:// URL without a user", _webhook)
 CLUSTER_SECRET = _secret(16)
 S3_SECRET = _secret(8)
 METRICS_TOKEN = _secret(16)
@@ -209,3 +221,4 @@ KEY_RING = Kind(
     secret=True,
 )
 PASSWORD = _secret(1)
+WEBHOOK_SECRET = _secret(8)

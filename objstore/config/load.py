@@ -21,6 +21,7 @@ from objstore.config.sections import (
     SECTION_TYPES,
     AccessKey,
     Config,
+    NotifyTarget,
     env_name,
     kinds_of,
     names_of,
@@ -28,6 +29,9 @@ from objstore.config.sections import (
 from objstore.model.errors import ConfigError
 
 _TABLE = re.compile(r"\s*\[(\[?)\s*([^\[\]]+?)\s*\]")
+NOTIFY = "notify"
+_NOTIFY_PREFIX = f"{ENV_PREFIX}NOTIFY__"
+_TARGET_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _ASSIGNMENT = re.compile(r"\s*([\w-]+)\s*=")
 
 
@@ -65,7 +69,7 @@ class _Load:
         sections = {section: self._section(section) for section in SECTION_TYPES}
         if self._path and self._secret_in_file:
             _refuse_if_others_may_read(self._path, self._env)
-        config = Config(**sections, origins=self._origins)
+        config = Config(**sections, notify=self._notify(), origins=self._origins)
         _check_together(config)
         return config
 
@@ -73,8 +77,11 @@ class _Load:
 
     def _refuse_unknown(self) -> None:
         for section, table in self._tables.items():
+            if section == NOTIFY:
+                continue  # its keys are names
             if section not in SECTION_TYPES:
-                raise ConfigError(f"{self._place(section)}: unknown section [{section}]{_hint(section, SECTION_TYPES)}")
+                hint = _hint(section, (*SECTION_TYPES, NOTIFY))
+                raise ConfigError(f"{self._place(section)}: unknown section [{section}]{hint}")
             if not isinstance(table, dict):
                 raise ConfigError(
                     f"{self._place(section)}: {section} is a section; write [{section}] and its keys below"
@@ -84,6 +91,8 @@ class _Load:
             env_name(f"{section}.{name}") for section, kind in SECTION_TYPES.items() for name in names_of(kind)
         )
         for variable in sorted(self._env):
+            if variable.startswith(_NOTIFY_PREFIX):
+                continue
             if variable.startswith(ENV_PREFIX) and "__" in variable and variable not in known:
                 raise ConfigError(f"environment: unknown variable {variable}{_hint(variable, known)}")
 
@@ -149,6 +158,39 @@ class _Load:
             )
         return tuple(found)
 
+    def _notify(self) -> tuple[NotifyTarget, ...]:
+        """From [notify.NAME], or OBJSTORE_NOTIFY__NAME__URL and __SECRET; `-` of a name is `_` in a variable."""
+        tables = self._tables.get(NOTIFY, {})
+        if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
+            raise ConfigError(f"{self._place(NOTIFY)}: write each target under its own [{NOTIFY}.NAME]")
+        known = [name for name in names_of(NotifyTarget) if name != "name"]
+        by_variable = {name.replace("-", "_").upper(): name for name in tables}
+        for variable in sorted(self._env):
+            if not variable.startswith(_NOTIFY_PREFIX):
+                continue
+            name, _, key = variable.removeprefix(_NOTIFY_PREFIX).rpartition("__")
+            if key.lower() not in known or not name:
+                raise ConfigError(f"environment: unknown variable {variable}{_hint(key.lower(), known)}")
+            by_variable.setdefault(name, name.lower())
+        if len(by_variable) < len(tables):
+            raise ConfigError(f"{self._place(NOTIFY)}: two targets differ in `-` and `_` only; rename one")
+        return tuple(self._target(name, tables.get(name, {}), known) for name in sorted(by_variable.values()))
+
+    def _target(self, name: str, table: Mapping[str, Any], known: list[str]) -> NotifyTarget:
+        place = f"{NOTIFY}.{name}"
+        if not _TARGET_NAME.fullmatch(name):
+            rule = "1 to 63 lower-case letters, digits, '_' or '-', beginning with a letter or digit"
+            raise ConfigError(f"{self._place(place)}: {name!r} is no name of a target: write {rule}")
+        self._refuse_unknown_keys(place, table, known)
+        values = {}
+        for key, kind in kinds_of(NotifyTarget).items():
+            given = self._secret(f"{place}.{key}", table) if kind.secret else self._plain(f"{place}.{key}", table)
+            if given is not None:
+                values[key] = self._take(f"{place}.{key}", given, kind)
+        if "url" not in values:
+            raise ConfigError(f"{self._place(place)}: url is not set; each target of notifications needs one")
+        return NotifyTarget(name, **values)
+
     def _access_key(self, place: str, table: Mapping[str, Any], from_env: Given | None) -> AccessKey:
         self._refuse_unknown_keys(place, table, names_of(AccessKey))
         values = {}
@@ -185,7 +227,7 @@ class _Load:
         return Given(value, f"flag {flag}")
 
     def _from_env(self, key: str) -> Given | None:
-        variable = env_name(key)
+        variable = env_name(key.replace("-", "_"))
         return Given(self._env[variable], f"environment {variable}") if variable in self._env else None
 
     def _from_file(self, key: str, table: Mapping[str, Any]) -> Given | None:

@@ -31,6 +31,8 @@ from objstore.config.kinds import (
     SCRUB,
     SIZE,
     URLS,
+    WEBHOOK,
+    WEBHOOK_SECRET,
     Kind,
     count,
     one_of,
@@ -118,6 +120,15 @@ class GatewaySection:
 
 
 @dataclass(frozen=True, slots=True)
+class NotifyTarget:
+    """[notify.NAME]: a webhook that event notifications may go to. Of gateways and repairers."""
+
+    name: str
+    url: str = _key("", WEBHOOK)
+    secret: str = _key("", WEBHOOK_SECRET)  # "" = messages are not signed
+
+
+@dataclass(frozen=True, slots=True)
 class EncryptionSection:
     """Of gateways."""
 
@@ -133,6 +144,14 @@ class RepairSection:
     out_after_s: float = _key(600.0, seconds(0.1))
     bandwidth: Budget = _key("auto", BANDWIDTH)  # bytes/s
     garbage_delay_s: float = _key(60.0, seconds(0.1))
+
+
+@dataclass(frozen=True, slots=True)
+class LifecycleSection:
+    """How often rules of buckets are carried out, by repairers; and how long their days are, for gateways too."""
+
+    interval_s: float = _key(3600.0, seconds(0.1))
+    day_s: float = _key(86_400.0, seconds(0.1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +181,8 @@ class Config:
     gateway: GatewaySection = field(default_factory=GatewaySection)
     encryption: EncryptionSection = field(default_factory=EncryptionSection)
     repair: RepairSection = field(default_factory=RepairSection)
+    lifecycle: LifecycleSection = field(default_factory=LifecycleSection)
+    notify: tuple[NotifyTarget, ...] = ()
     log: LogSection = field(default_factory=LogSection)
     metrics: MetricsSection = field(default_factory=MetricsSection)
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
@@ -175,6 +196,7 @@ class Config:
         """The effective value of every key, and where it comes from."""
         tables = [(name, getattr(self, name)) for name in SECTION_TYPES]
         tables += [(f"gateway.keys[{index}]", pair) for index, pair in enumerate(self.gateway.keys)]
+        tables += [(f"notify.{target.name}", target) for target in self.notify]
         return [
             Setting(key, kind.show(getattr(values, name)), self.origins.get(key, "default"))
             for table, values in tables
@@ -190,6 +212,7 @@ SECTION_TYPES: dict[str, type] = {
     "gateway": GatewaySection,
     "encryption": EncryptionSection,
     "repair": RepairSection,
+    "lifecycle": LifecycleSection,
     "log": LogSection,
     "metrics": MetricsSection,
 }

@@ -144,7 +144,7 @@ class Buckets:
             return _written(msgspec.structs.replace(state, deleting=token), state.id)
 
         bucket = BucketId(await self._registers.change(_key(name), mark))
-        if await self._registers.scan_all(bucket, Space.OBJECT, limit=1):
+        if await self._holds_something(bucket):
             await self._keep(name, bucket)
             raise BucketNotEmpty(f"bucket {name!r} is not empty; delete its objects first")
 
@@ -158,6 +158,13 @@ class Buckets:
 
         self._cache.pop(name, None)
         await self._registers.change(_key(name), remove)
+
+    async def _holds_something(self, bucket: BucketId) -> bool:
+        scan = self._registers.scan(bucket, Space.OBJECT, expect=1)
+        while (pair := await scan.next()) is not None:
+            if decode(pair[1], ListEntry).versions:
+                return True
+        return False
 
     async def list(self) -> list[BucketInfo]:
         """All buckets by name."""

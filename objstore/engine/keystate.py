@@ -9,10 +9,20 @@ repeat by a gateway that was paused finds its entry gone, and nothing has to be 
 entry is listed before the upload names it, marked when the object is made (in the same change), and goes when it is
 given up, or when the upload's own register says that it has ended (objstore/repair/endings.py).
 
+`events` are the writes of which targets of the bucket are still to be told. One is added by the change that makes the
+write and taken away by one that knows the answers, so a write is never there without its event (INV-20). It is named by
+the ballot of its write, which rises with every write of the key, also over its deletion. Past EVENTS_PER_KEY_MAX the
+oldest go, and the next one says how many: the last one of a key, which tells what became of it, is never among them.
+
+`gone` says that a key was deleted while its bucket was migrated from another service, which still has it. A scan of the
+bucket finds such a key, hidden and without versions, so that a list of both knows what not to show.
+
 What an unfinished PUT has stored is given up by the register's `ids_floor` (objstore/register/change.py).
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
 
 import msgspec
 
@@ -20,6 +30,7 @@ from objstore.model import limits
 from objstore.model.errors import ObjectLocked, TooManyVersions
 from objstore.model.ids import uuid7_ms
 from objstore.model.manifest import BlobRef
+from objstore.model.notification import Delivery, Event
 from objstore.model.records import Attempt, KeyState, ListEntry, Lock, ObjectVersion, Retired, decode, encode
 from objstore.register.change import Outcome
 
@@ -70,12 +81,20 @@ def placed(state: KeyState, version: ObjectVersion, now_ms: int) -> KeyState:
     elif len(state.versions) >= limits.VERSIONS_MAX:
         raise TooManyVersions(f"the key has {len(state.versions)} versions and can hold no more; delete some of them")
     others = tuple(one for one in state.versions if one is not old)
-    return _retiring(state, (version, *others), old, now_ms)
+    return _retiring(msgspec.structs.replace(state, gone=b""), (version, *others), old, now_ms)
 
 
-def removed(state: KeyState, version: ObjectVersion, now_ms: int) -> KeyState:
-    """Without this version, for good."""
-    return _retiring(state, tuple(one for one in state.versions if one is not version), version, now_ms)
+def removed(state: KeyState, version: ObjectVersion, now_ms: int, migration: bytes = b"") -> KeyState:
+    """Without this version, for good. `migration`: as of `buried`."""
+    left = _retiring(state, tuple(one for one in state.versions if one is not version), version, now_ms)
+    return buried(left, migration)
+
+
+def buried(state: KeyState, migration: bytes) -> KeyState:
+    """Of a key that was deleted: when nothing is left of it, that is remembered while its bucket is migrated (INV-21).
+
+    `migration`: the id of that, b"" when there is none."""
+    return msgspec.structs.replace(state, gone=b"" if state.versions else migration)
 
 
 def amended(state: KeyState, before: ObjectVersion, after: ObjectVersion) -> KeyState:
@@ -137,12 +156,12 @@ def written(before: KeyState, after: KeyState, data: bytes = b"", result: bytes 
     body = body_with(after)
     if len(body) > limits.KEY_STATE_BYTES_MAX and len(after.versions) > len(before.versions):
         raise TooManyVersions("what is known of all versions of the key is too much; delete some of them")
-    return Outcome(result, body, listing_of(after), data, kept)
+    return Outcome(result, body, listing_of(after), data, kept, stamped=_stamping(after))
 
 
 def beside(state: KeyState, result: bytes = b"", *, ids_floor: int = 0) -> Outcome:
     """Write a state whose versions are those that are there: listing and inline data stay."""
-    return Outcome(result, body_with(state), listing_of(state), None, ids_floor=ids_floor)
+    return Outcome(result, body_with(state), listing_of(state), None, ids_floor=ids_floor, stamped=_stamping(state))
 
 
 def turned(before: KeyState, after: KeyState, result: bytes = b"") -> Outcome:
@@ -153,7 +172,8 @@ def turned(before: KeyState, after: KeyState, result: bytes = b"") -> Outcome:
 def listing_of(state: KeyState) -> bytes:
     version = newest(state)
     if version is None:
-        return b""
+        hidden = ListEntry(0, "", 0, version=state.gone, hidden=True, versions=0)
+        return encode(hidden) if state.gone else b""
     entry = ListEntry(
         version.size,
         version.etag,
@@ -195,6 +215,48 @@ def without_attempts(state: KeyState, ids: frozenset[bytes]) -> KeyState:
 def made_by(state: KeyState, upload: bytes) -> ObjectVersion | None:
     """The version that this upload made, while the key has it."""
     return next((one for one in state.versions if one.upload_id == upload), None) if upload else None
+
+
+# --- events
+
+
+def announced(state: KeyState, event: Event | None) -> KeyState:
+    """With the event of the write that this change makes; its sequence is not known yet."""
+    if event is None:
+        return state
+    assert not event.sequence
+    events = (*state.events, event)
+    return msgspec.structs.replace(state, events=_bounded(events))
+
+
+def _bounded(events: tuple[Event, ...]) -> tuple[Event, ...]:
+    over = len(events) - limits.EVENTS_PER_KEY_MAX
+    if over <= 0:
+        return events
+    gone, left = events[:over], events[over:]
+    omitted = left[0].omitted + sum(one.omitted + 1 for one in gone)
+    return (msgspec.structs.replace(left[0], omitted=omitted), *left[1:])
+
+
+def told(state: KeyState, answered: Mapping[bytes, Collection[Delivery]]) -> KeyState:
+    """Without these deliveries, by the sequence of their event; an event goes with its last one."""
+    events = []
+    for event in state.events:
+        done = answered.get(event.sequence, ())
+        if left := tuple(one for one in event.open if one not in done):
+            events.append(msgspec.structs.replace(event, open=left))
+    return msgspec.structs.replace(state, events=tuple(events))
+
+
+def _stamping(state: KeyState) -> Callable[[bytes], bytes] | None:
+    if all(event.sequence for event in state.events):
+        return None
+
+    def stamped(ballot: bytes) -> bytes:
+        events = (one if one.sequence else msgspec.structs.replace(one, sequence=ballot) for one in state.events)
+        return body_with(msgspec.structs.replace(state, events=tuple(events)))
+
+    return stamped
 
 
 # --- ids

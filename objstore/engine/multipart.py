@@ -18,6 +18,7 @@ from itertools import pairwise
 
 import msgspec
 
+from objstore.engine.announcing import announcement
 from objstore.engine.buckets import Buckets
 from objstore.engine.keystate import attempt_of, made_by, state_of, turned, with_attempt, without_attempts
 from objstore.engine.lists import after_prefix
@@ -35,7 +36,8 @@ from objstore.engine.types import (
 )
 from objstore.engine.uploadstate import ENDED, ended_as, part_key, upload_key
 from objstore.engine.writing import BlobWriter
-from objstore.model import limits
+from objstore.model import limits, notification
+from objstore.model.context import current_origin
 from objstore.model.errors import (
     InvalidPart,
     InvalidPartOrder,
@@ -118,11 +120,15 @@ class Multipart:
         content_md5: bytes | None = None,
         finish: Callable[[], dict[str, str]] | None = None,
         unseal: Unseal | None = None,
+        admit: Callable[[Mapping[str, str]], None] | None = None,
     ) -> PartInfo:
-        """`unseal` is asked before the first byte is taken, for the key of the upload that the part belongs to."""
+        """Before the first byte is taken, `admit` may refuse the headers of the upload that the part belongs to, and
+        `unseal` is asked for its key."""
         bucket = await self._buckets.get(bucket_name)
         upload = _parse_id(upload_id)
         state = await self._open_upload(bucket.id, key, upload)
+        if admit is not None:
+            admit(state.headers)
         sealing = unseal(state.sealed) if unseal is not None else None
         assert sealing is not None or state.sealed is None, "a part of an encrypted upload needs its key"
         about = {"upload-id": upload_id, "part-number": str(number)}
@@ -242,7 +248,15 @@ class Multipart:
             if state.status == "completing" and state.etag == etag:
                 try:
                     await self._objects.commit(
-                        bucket.id, key, version, b"", condition, mode=bucket.versioning, op=state.attempt
+                        bucket.id,
+                        key,
+                        version,
+                        b"",
+                        condition,
+                        announcement(bucket.config, bucket_name, key, current_origin(), bucket.versioning),
+                        notification.COMPLETE,
+                        mode=bucket.versioning,
+                        op=state.attempt,
                     )
                 except BecameVersioned:
                     bucket = await self._buckets.get(bucket_name, fresh=True)

@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator, Callable, Mapping
 import msgspec
 
 from objstore.codec.sealing import INLINE, sealed_size
+from objstore.engine.announcing import Announcement, announcement
 from objstore.engine.buckets import ENABLED, Buckets
 from objstore.engine.conditions import check
 from objstore.engine.keystate import (
     amended,
     attempt_of,
     born_of,
+    buried,
     check_unlocked,
     current,
     find,
@@ -34,10 +36,13 @@ from objstore.engine.registers import Registers
 from objstore.engine.sealing import SealedBody, Sealing, unsealed, unsealed_inline
 from objstore.engine.types import ALWAYS, Deleted, ObjectInfo, WriteCondition
 from objstore.engine.writing import BlobLabel, BlobWriter, ExactReader
-from objstore.model import limits
+from objstore.model import limits, notification
+from objstore.model.bucketconfig import migration_of
+from objstore.model.context import current_origin
 from objstore.model.errors import (
     BadDigest,
     Conflict,
+    DeletedHere,
     IsDeleteMarker,
     NoSuchKey,
     NoSuchUpload,
@@ -90,6 +95,7 @@ class Objects:
         self._reader = reader
         self._clock = clock
         self._random = random
+        self.on_event: Callable[[RegisterKey], None] = lambda key: None  # a change has put an event there
 
     async def store(
         self,
@@ -154,6 +160,7 @@ class Objects:
         tags: Mapping[str, str] | None = None,
         lock: Lock = NO_LOCK,
         sealing: Sealing | None = None,
+        event: str = notification.PUT,
     ) -> ObjectInfo:
         bucket = await self._buckets.get(bucket_name)
         async with self._buckets.asking(bucket_name) as latest:
@@ -173,7 +180,10 @@ class Objects:
         )
         if sealing is not None:
             version = msgspec.structs.replace(version, inline=len(stored.data), sealed=sealing.record)
-        version = await self._commit_anyhow(bucket, bucket_name, key, version, stored.data, condition, mode, sealing)
+        tell = announcement(now.config, bucket_name, key, current_origin(), mode)
+        version = await self._commit_anyhow(
+            bucket, bucket_name, key, version, stored.data, condition, mode, sealing, tell, event
+        )
         confirmed = await self._buckets.confirm(bucket_name, bucket.id)
         data = b"" if version.blobs else stored.data
         return info_of(bucket_name, key, version, data, versioned=bool(confirmed.versioning))
@@ -188,12 +198,14 @@ class Objects:
         condition: WriteCondition,
         mode: str,
         sealing: Sealing | None,
+        tell: Announcement,
+        event: str,
     ) -> ObjectVersion:
         """Commit, also when the bucket becomes versioned meanwhile, or the register has no room for the bytes."""
         try:
             while True:
                 try:
-                    await self.commit(bucket.id, key, version, data, condition, mode=mode)
+                    await self.commit(bucket.id, key, version, data, condition, tell, event, mode=mode)
                     return version
                 except BecameVersioned:
                     mode = (await self._buckets.get(bucket_name, fresh=True)).versioning
@@ -259,6 +271,8 @@ class Objects:
         version: ObjectVersion,
         data: bytes,
         condition: WriteCondition,
+        tell: Announcement,
+        event: str,
         *,
         mode: str,
         op: bytes | None = None,
@@ -283,12 +297,17 @@ class Objects:
                 if attempt is None or attempt.made:
                     raise NoSuchUpload("this attempt to complete the upload was given up, or replaced since it ended")
                 new = with_attempt(state, Attempt(attempt.id, attempt.upload, made=True))
-            new = placed(new, version, version.modified_ms)
+            new = tell.of(placed(new, version, version.modified_ms), event, version, version.modified_ms)
             if data and not has_inline_room(new):
                 raise _NoInlineRoom
             return written(state, new, data)
 
         await self._registers.change(_key(bucket, key), change, op=op, born=born)
+        self._nudge(bucket, tell, event)
+
+    def _nudge(self, bucket: BucketId, tell: Announcement, *events: str) -> None:
+        if any(map(tell.may_want, events)):
+            self.on_event(_key(bucket, tell.key))
 
     async def head(self, bucket_name: str, key: str, version_id: str | None = None) -> ObjectInfo:
         """The newest version, or the one that is named. NoSuchKey, NoSuchVersion, IsDeleteMarker."""
@@ -318,18 +337,24 @@ class Objects:
         key: str,
         version_id: str | None,
         edit: Callable[[ObjectVersion], ObjectVersion],
+        *,
+        event: str = "",
     ) -> str:
         """Change what is known of a version (tags, lock), not its bytes; its id as shown. `edit` is pure, may run
-        several times, and may raise what a change function may."""
+        several times, and may raise what a change function may. `event`: how a notification calls this, if any may."""
         bucket = await self._buckets.get(bucket_name, fresh=True)
+        tell = announcement(bucket.config, bucket_name, key, current_origin(), bucket.versioning)
+        now = self._clock.wall_ms()
 
         def change(body: bytes) -> Outcome:
             state = state_of(body)
             found = _wanted(state, bucket_name, key, version_id)
             after = edit(found)
-            return turned(state, amended(state, found, after), shown_id(after).encode())
+            new = tell.of(amended(state, found, after), event, after, now)
+            return turned(state, new, shown_id(after).encode())
 
         shown = await self._registers.change(_key(bucket.id, key), change)
+        self._nudge(bucket.id, tell, event)
         await self._buckets.confirm(bucket_name, bucket.id)
         return shown.decode()
 
@@ -363,13 +388,17 @@ class Objects:
         *,
         condition: WriteCondition = ALWAYS,
         bypass: bool = False,
+        removed_event: str = notification.REMOVED,
+        marked_event: str = notification.MARKED,
     ) -> Deleted:
         """Take away what is there: for good without versioning, under a delete marker with it; a version that is named
         always for good. `bypass`: governance retention does not count. ObjectLocked."""
         bucket = await self._buckets.get(bucket_name, fresh=True)
+        migration = migration_of(bucket.config)
         marker = self.new_version(0, "", {}, (), mode=bucket.versioning)
         marker = msgspec.structs.replace(marker, marker=True)
         now = marker.modified_ms
+        tell = announcement(bucket.config, bucket_name, key, current_origin(), bucket.versioning)
 
         def change(body: bytes) -> Outcome:
             state = state_of(body)
@@ -377,19 +406,23 @@ class Objects:
                 gone = find(state, version_id)
                 check(condition, gone)
                 if gone is None:
-                    return Outcome()
+                    return written(state, buried(state, migration)) if migration and not state.versions else Outcome()
                 check_unlocked(gone.lock, now, bypass=bypass)
-                return written(state, removed(state, gone, now), result=_did(gone, marker=False))
+                new = tell.of(removed(state, gone, now, migration), removed_event, gone, now)
+                return written(state, new, result=_did(gone, marker=False))
             check(condition, current(state))
             if bucket.versioning or any(not one.null for one in state.versions):
-                return written(state, placed(state, marker, now), result=_did(marker, marker=True))
+                new = tell.of(placed(state, marker, now), marked_event, marker, now)
+                return written(state, new, result=_did(marker, marker=True))
             old = current(state)
             if old is None:
-                return Outcome()
+                return written(state, buried(state, migration)) if migration else Outcome()
             check_unlocked(old.lock, now, bypass=bypass)
-            return written(state, removed(state, old, now), result=_did(old, marker=False))
+            new = tell.of(removed(state, old, now, migration), removed_event, old, now)
+            return written(state, new, result=_did(old, marker=False))
 
         did = await self._registers.change(_key(bucket.id, key), change)
+        self._nudge(bucket.id, tell, removed_event, marked_event)
         return msgspec.msgpack.decode(did, type=Deleted) if did else Deleted()
 
 
@@ -398,7 +431,8 @@ def _wanted(state: KeyState, bucket: str, key: str, version_id: str | None) -> O
     if version_id is None:
         found = newest(state)
         if found is None:
-            raise NoSuchKey(f"there is no object {key!r} in bucket {bucket!r}")
+            text = f"there is no object {key!r} in bucket {bucket!r}"
+            raise DeletedHere(text, state.gone) if state.gone else NoSuchKey(text)
         if found.marker:
             raise IsDeleteMarker(f"the object {key!r} in bucket {bucket!r} was deleted", shown_id(found))
         return found
@@ -407,7 +441,7 @@ def _wanted(state: KeyState, bucket: str, key: str, version_id: str | None) -> O
         raise NoSuchVersion(f"the object {key!r} in bucket {bucket!r} has no version {version_id}")
     if found.marker:
         text = f"version {version_id} of {key!r} is a delete marker; it can only be deleted"
-        raise IsDeleteMarker(text, version_id, named=True)
+        raise IsDeleteMarker(text, version_id, named=True, modified_ms=found.modified_ms)
     return found
 
 
@@ -431,6 +465,7 @@ def info_of(
         versioned,
         version.sealed,
         version.part_checksums,
+        version.version_id,
     )
 
 

@@ -69,6 +69,7 @@ class ObjectInfo:
     versioned: bool = False  # the bucket is or was versioned: answers name the version
     sealed: Sealed | None = None  # encrypted: `size` and `parts` are of the plain bytes, `blobs` and `data` are not
     part_checksums: bytes = field(default=b"", repr=False)  # digests of the parts one after the other, if known
+    id: bytes = field(default=b"", repr=False)  # of the version, also of one that is shown as "null"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,17 +10,27 @@ import msgspec
 from objstore.model.cors import BucketCors
 from objstore.model.encryption import BucketEncryption
 from objstore.model.identity import BucketOwnership, BucketPolicy, PublicAccessBlock
+from objstore.model.inventory import BucketInventory
+from objstore.model.lifecycle import BucketLifecycle
 from objstore.model.locking import CONFIG_NAME, BucketLock
+from objstore.model.notification import BucketNotification
+from objstore.model.origin import Origin
+from objstore.model.quota import BucketQuota
 from objstore.model.records import BucketState, encode
 from objstore.model.tagging import BucketTags
 
 CONFIG: Mapping[str, type[msgspec.Struct]] = {
     "cors": BucketCors,
     "encryption": BucketEncryption,
+    "lifecycle": BucketLifecycle,
     CONFIG_NAME: BucketLock,
+    "inventory": BucketInventory,
+    "notification": BucketNotification,
+    "origin": Origin,
     "ownership": BucketOwnership,
     "policy": BucketPolicy,
     "publicaccess": PublicAccessBlock,
+    "quota": BucketQuota,
     "tags": BucketTags,
 }
 _NAMES = {kind: name for name, kind in CONFIG.items()}
@@ -46,3 +56,9 @@ def with_(state: BucketState, record: msgspec.Struct) -> BucketState:
 def without(state: BucketState, kind: type[msgspec.Struct]) -> BucketState:
     config = {name: raw for name, raw in state.config.items() if name != _NAMES[kind]}
     return msgspec.structs.replace(state, config=config)
+
+
+def migration_of(config: Mapping[str, bytes]) -> bytes:
+    """The id of the migration that is on, or b""."""
+    origin = get(config, Origin)
+    return origin.id if origin is not None else b""

@@ -8,11 +8,15 @@ ObjstoreError
 ├── NotFound
 │   ├── NoSuchBucket · NoSuchUpload · NoSuchVersion
 │   └── NoSuchKey
+│       ├── DeletedHere     during a migration from another service, which may still have it
 │       └── IsDeleteMarker  the newest version, or the one that was asked for, says that the object was deleted
 ├── Conflict              true now, may be false later: a decision of the state itself
 │   ├── PreconditionFailed · BucketAlreadyExists · BucketNotEmpty · InvalidBucketState
 │   ├── ObjectLocked      a retention period or a legal hold keeps this version from being deleted or shortened
 │   ├── TooManyVersions   one key holds as many versions as it can
+│   ├── InvalidWriteOffset  an append names another size than the object has
+│   ├── TooManyParts · NotAppendable
+│   ├── QuotaExceeded     the bucket holds, or would hold, more than its quota
 │   ├── GivenUp           the write took so long that its bytes were given up meanwhile; send it again
 │   └── InvalidPart · InvalidPartOrder · PartTooSmall
 ├── Unavailable           try again later; nothing is known to be wrong with the request
@@ -21,6 +25,7 @@ ObjstoreError
 │   ├── QuorumLost        too few replicas or shards answer
 │   ├── StaleEpoch        the other side knows a newer layout; refresh the map and start over
 │   ├── Overloaded        a bounded queue is full
+│   │   └── OriginUnavailable  the service that a bucket is migrated from does not answer
 │   └── InsufficientStorage  a disk (or the cluster) is full
 ├── Corrupt               stored or received bytes do not match their checksum or their name
 │   └── WireError         a frame breaks the protocol; the connection ends
@@ -66,12 +71,21 @@ class NoSuchKey(NotFound):
     pass
 
 
-class IsDeleteMarker(NoSuchKey):
-    """`version_id`: as shown to clients; `named`: the request asked for this very version."""
+class DeletedHere(NoSuchKey):
+    """`migration`: during which it was deleted; its origin is not asked."""
 
-    def __init__(self, text: str, version_id: str = "", *, named: bool = False) -> None:
+    def __init__(self, text: str, migration: bytes = b"") -> None:
+        super().__init__(text)
+        self.migration = migration
+
+
+class IsDeleteMarker(NoSuchKey):
+    """`version_id`: as shown to clients; `named`: the request asked for this very version, made at `modified_ms`."""
+
+    def __init__(self, text: str, version_id: str = "", *, named: bool = False, modified_ms: int = 0) -> None:
         super().__init__(text)
         self.version_id = version_id
+        self.modified_ms = modified_ms
         self.named = named
 
 
@@ -108,6 +122,22 @@ class ObjectLocked(Conflict):
 
 
 class TooManyVersions(Conflict):
+    pass
+
+
+class QuotaExceeded(Conflict):
+    pass
+
+
+class InvalidWriteOffset(Conflict):
+    pass
+
+
+class TooManyParts(Conflict):
+    pass
+
+
+class NotAppendable(Conflict):
     pass
 
 
@@ -152,6 +182,10 @@ class StaleEpoch(Unavailable):
 
 
 class Overloaded(Unavailable):
+    pass
+
+
+class OriginUnavailable(Overloaded):
     pass
 
 

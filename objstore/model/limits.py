@@ -19,6 +19,8 @@ CELL_SIZE = 256 * KIB  # one checksummed unit of a shard; a stripe is k of them
 SEGMENT_SIZE = 64 * MIB  # an object is cut here so that a large one spreads over all nodes
 INLINE_SIZE_MAX = 32 * KIB  # up to here the bytes travel inside the register
 INLINE_KEPT_MAX = 64 * KIB  # ... those of all versions of a key together: each read of the newest brings them along
+EVENTS_PER_KEY_MAX = 100  # notifications of one key that are still to be told; of more the oldest go, and are counted
+EVENT_KEPT_MS = 7 * 86_400_000  # ... and how long a target that does not answer is tried
 VERSIONS_MAX = 10_000  # of one key: its register holds what is known of all of them, and is written whole
 KEY_STATE_BYTES_MAX = 4 * MIB  # ... and the same in bytes
 

@@ -14,6 +14,7 @@ import msgspec
 
 from objstore.model.ids import BucketId
 from objstore.model.manifest import BlobRef
+from objstore.model.notification import Event
 from objstore.model.sealed import Sealed
 
 
@@ -140,6 +141,8 @@ class KeyState(msgspec.Struct, frozen=True, array_like=True):
     versions: tuple[ObjectVersion, ...] = ()
     retired: tuple[Retired, ...] = ()
     attempts: tuple[Attempt, ...] = ()  # completions of uploads that are not settled yet
+    events: tuple[Event, ...] = ()  # writes of which somebody has still to be told, oldest first
+    gone: bytes = b""  # id of the migration during which all versions were deleted: its origin is not asked
 
 
 class BucketState(msgspec.Struct, frozen=True, array_like=True):
@@ -195,7 +198,7 @@ class ListEntry(msgspec.Struct, frozen=True, array_like=True):
     extra: str = ""  # checksum algorithm of an object; unused elsewhere
     version: bytes = b""  # id of the newest version; b"": it is "null", or this is no object
     hidden: bool = False  # the newest version is a delete marker: only a list of versions shows it
-    versions: int = 1  # how many the key has
+    versions: int = 1  # how many the key has; 0: it is `KeyState.gone`, and `version` is that
 
 
 T = TypeVar("T")

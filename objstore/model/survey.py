@@ -14,6 +14,7 @@ import msgspec
 
 from objstore.model.cluster import GatewayLease
 from objstore.model.formats import json_decoder
+from objstore.model.lifecycle import LifecycleProgress
 
 RepairState = Literal["idle", "waiting", "running", "throttled", "paused", "blocked", "failed"]
 Kind = Literal["repair", "rebalance"]
@@ -110,6 +111,20 @@ class FailedItem(msgspec.Struct, frozen=True):
     error: str
 
 
+class TargetReport(msgspec.Struct, frozen=True):
+    """A target of event notifications, as the leading repairer sees it."""
+
+    name: str
+    url: str  # "": none of this name is configured where the repairer runs
+    pending: int  # events that it has still to be told of
+    oldest_ms: int  # when the oldest of them happened; 0: there are none
+    delivered: int  # by this leader, as the next three; most events are delivered by the gateway that wrote
+    failed: int  # attempts
+    given_up: int  # events that were dropped because they had waited too long
+    failing_since_ms: int  # 0: it answers, as far as it was tried
+    reason: str  # why it fails
+
+
 class Survey(msgspec.Struct, frozen=True):
     as_of_ms: int  # when the data was last looked at
     leader: str  # name of the repairer that reports
@@ -129,6 +144,8 @@ class Survey(msgspec.Struct, frozen=True):
     moved_bytes: int = 0  # by this leader, ever
     repaired_objects: int = 0  # by this leader, ever
     damaged_parts: int = 0  # parts of open uploads that are not at full redundancy
+    notify: list[TargetReport] = []  # by name
+    lifecycle: LifecycleProgress | None = None  # None: not known
     format: int = 1
 
 

@@ -19,6 +19,7 @@ class Traffic(msgspec.Struct):
     bytes_in: int = 0
     bytes_out: int = 0
     in_flight: int = 0  # now
+    notified: dict[str, dict[str, int]] = {}  # target of notifications -> delivered or failed -> count
     loop_lag: Histogram = msgspec.field(default_factory=Histogram)  # of the event loop that serves them
 
     def count(
@@ -42,6 +43,10 @@ class Traffic(msgspec.Struct):
             mine = self.requests.setdefault(operation, {})
             for status, count in by_status.items():
                 mine[status] = mine.get(status, 0) + count
+        for target, by_result in other.notified.items():
+            ours = self.notified.setdefault(target, {})
+            for result, count in by_result.items():
+                ours[result] = ours.get(result, 0) + count
         for own, theirs in ((self.durations, other.durations), (self.first_bytes, other.first_bytes)):
             for operation, histogram in theirs.items():
                 own.setdefault(operation, Histogram()).add(histogram)

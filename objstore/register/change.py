@@ -30,6 +30,7 @@ class Outcome(NamedTuple):
     data: bytes | None = b""  # new inline data; None: keep
     kept: tuple[tuple[int, int], ...] = ()  # (offset, length) of pieces of the old inline data that follow `data`
     ids_floor: int = 0  # refuse operations with ids born up to this ballot time, from now on
+    stamped: Callable[[bytes], bytes] | None = None  # makes `body` of the ballot of the round, if that is part of it
 
 
 Change = Callable[[bytes], Outcome]
@@ -84,7 +85,8 @@ def apply(
         return Decision(None, outcome.result)
     ops, floor = _pruned(register, OpRecord(op, ballot.time, outcome.result))
     assert outcome.ids_floor < ballot.time, "forgetting the register must cover it"
-    state = encode(Register(outcome.body, ops, floor, max(ids_floor, outcome.ids_floor)))
+    body = outcome.stamped(ballot.pack()) if outcome.stamped is not None else outcome.body
+    state = encode(Register(body, ops, floor, max(ids_floor, outcome.ids_floor)))
     new = Value(outcome.listing, state, outcome.data or b"")
     return Decision(new, outcome.result, keep_data=outcome.data is None or bool(outcome.kept), kept=outcome.kept)
 

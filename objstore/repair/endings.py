@@ -30,7 +30,8 @@ from objstore.model.records import Attempt, PartState, RegisterKey, Space, Uploa
 from objstore.ports import Clock
 from objstore.register.change import Change, Outcome, body_of
 from objstore.repair.deletion import Deletion
-from objstore.repair.inventory import Inventory, Record
+from objstore.repair.inventory import Inventory
+from objstore.repair.record import Record
 from objstore.repair.settings import RepairSettings
 
 log = logging.getLogger(__name__)
@@ -151,8 +152,8 @@ class Endings:
 
     async def _collect_of_bucket(self, key: RegisterKey) -> None:
         body = body_of(await self._registers.read(key))
-        if not body:
-            return
+        if not body or (key.space is Space.OBJECT and state_of(body).events):
+            return  # what is still to be told goes first: it does not wait for ever
         refs = _blobs_of(key.space, body)
         if await self._deletion.all(refs):
             await self._bury(key, body)

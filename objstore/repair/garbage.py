@@ -30,7 +30,8 @@ from objstore.ports import Clock
 from objstore.register.change import Change, Outcome, body_of
 from objstore.repair.deletion import Deletion
 from objstore.repair.endings import Endings, Registers
-from objstore.repair.inventory import Inventory, Record
+from objstore.repair.inventory import Inventory
+from objstore.repair.record import Record
 from objstore.repair.settings import RepairSettings
 from objstore.wire.messages import FragHead, Ok
 

@@ -19,31 +19,18 @@ from typing import NamedTuple
 from objstore.model.cluster import ErasureCode
 from objstore.model.ids import BlobId, BucketId, NodeId
 from objstore.model.manifest import BlobRef
-from objstore.model.records import Attempt, Retired, Space
+from objstore.model.notification import Waiting
+from objstore.model.records import Space
 from objstore.placement.topology import Topology
 from objstore.repair.planner import Agenda, SegmentView
+from objstore.repair.record import Record
 from objstore.repair.redundancy import Copy, replica_level, segment_level
 from objstore.repair.tally import Flaw, Harm, Tally
+from objstore.repair.usage import UsageTally
 
 FRAGMENT_BYTES = 21
 SEGMENT_BYTES = 20
 _NODES = 1 << 16  # a copy is kept as shard * _NODES + node number
-
-
-class Record(NamedTuple):
-    """What matters of a register. `counted`: an object that a client can see."""
-
-    ballot: bytes
-    counted: bool = False
-    blobs: tuple[BlobRef, ...] = ()  # live: to be kept at full redundancy
-    retired: tuple[Retired, ...] = ()
-    upload: bytes = b""  # of an upload or a part: the upload's id
-    ended: bool = False  # the upload is over: its parts refer to nothing any more
-    empty: bool = False  # a tombstone that says nothing: it may be forgotten (INV-11)
-    at_ms: int = 0  # when an upload ended, or a part was uploaded
-    attempts: tuple[Attempt, ...] = ()  # of an object
-    ended_buckets: tuple[BucketId, ...] = ()  # of a bucket name
-    bucket: bytes = b""  # of a bucket name: the bucket that has it now
 
 
 class _Home(NamedTuple):
@@ -61,10 +48,12 @@ class Inventory:
         self.ended_buckets: dict[BucketId, bytes] = {}  # and the register that says so
         self._uploads: dict[bytes, int] = {}  # registers of an upload (one), by its id
         self._parts: dict[bytes, int] = {}  # registers of its parts
+        self.pending: dict[bytes, tuple[Waiting, ...]] = {}  # registers with events that are to be delivered
         self.tombstones: dict[int, dict[bytes, bytes]] = {}  # key -> ballot of the empty ones, by metadata partition
         self.flaws: dict[bytes, Flaw] = {}
         self.records: dict[int, dict[bytes, Record]] = {}  # by metadata partition
         self.tally = Tally(code)
+        self.usage = UsageTally()
         self.generation = 0  # rises when liveness or layout changes: parked work is worth another look
         self._topology: Topology | None = None
         self._live: dict[NodeId, None] = {}
@@ -173,6 +162,7 @@ class Inventory:
         elif old is not None and old.empty:
             del self.tombstones[partition][key]
         self._note_endings(key, old, record)
+        self.usage.turn(key, old, record)
 
     def _note_endings(self, key: bytes, old: Record | None, new: Record | None) -> None:
         """Keep what garbage collection looks at."""
@@ -185,6 +175,7 @@ class Inventory:
         for bucket in old.ended_buckets if old is not None else ():
             self.ended_buckets.pop(bucket, None)
         self.garbage.pop(key, None)
+        self.pending.pop(key, None)
         self.ended_uploads.pop(key, None)
         if old is not None and old.bucket:
             self.bucket_names.pop(BucketId(old.bucket), None)
@@ -192,6 +183,8 @@ class Inventory:
             self.bucket_names[BucketId(new.bucket)] = key[17:].decode(errors="replace")
         if new is None:
             return
+        if new.waiting:
+            self.pending[key] = new.waiting
         self.ended_buckets.update(dict.fromkeys(new.ended_buckets, key))
         if new.ended and not _is_part(key):
             self.ended_uploads[key] = new

@@ -11,12 +11,17 @@ import msgspec
 
 from objstore.engine.calls import Calls, ask
 from objstore.engine.uploadstate import ENDED
-from objstore.model import limits
+from objstore.model import bucketconfig, limits
 from objstore.model.errors import ObjstoreError, StaleEpoch
 from objstore.model.ids import NodeId
+from objstore.model.inventory import BucketInventory
+from objstore.model.notification import waiting
+from objstore.model.quota import BucketQuota
 from objstore.model.records import BucketState, KeyState, PartState, Register, RegisterKey, Space, UploadState, decode
+from objstore.model.usage import Use
 from objstore.register.forgetting import Look
-from objstore.repair.inventory import Record
+from objstore.repair.record import Record
+from objstore.repair.usage import use_of
 from objstore.wire.messages import (
     RecPulled,
     RegInstall,
@@ -182,16 +187,30 @@ def _meaning(key: RegisterKey, ballot: bytes, body: bytes) -> Record:
         state = decode(body, KeyState)
         blobs = tuple(blob for version in state.versions for blob in version.blobs)
         counted = any(not version.marker for version in state.versions)
-        return Record(ballot, counted, blobs, state.retired, attempts=state.attempts)
+        told = waiting(state.events)
+        return Record(
+            ballot,
+            counted,
+            blobs,
+            state.retired,
+            attempts=state.attempts,
+            use=use_of(state),
+            waiting=told,
+            buried=bool(state.gone),
+        )
     if key.space is Space.PART:
         part = decode(body, PartState)
-        return Record(ballot, False, part.blobs, part.retired, upload=key.name[:16], at_ms=part.modified_ms)
+        use = Use(upload_bytes=part.size)
+        return Record(ballot, False, part.blobs, part.retired, upload=key.name[:16], at_ms=part.modified_ms, use=use)
     if key.space is Space.UPLOAD:
         upload = decode(body, UploadState)
         ended = upload.status in ENDED
         blobs = () if ended else upload.blobs
-        return Record(ballot, False, blobs, (), upload=key.name[-16:], ended=ended, at_ms=upload.ended_ms)
+        id, at_ms = key.name[-16:], upload.ended_ms
+        return Record(ballot, False, blobs, (), upload=id, ended=ended, at_ms=at_ms, use=Use(uploads=1))
     if key.space is Space.IDENTITY:
         return Record(ballot, False)
     bucket = decode(body, BucketState)
-    return Record(ballot, ended_buckets=bucket.ended, bucket=bucket.id)
+    quota = bucketconfig.get(bucket.config, BucketQuota)
+    reports = bucketconfig.get(bucket.config, BucketInventory) is not None
+    return Record(ballot, ended_buckets=bucket.ended, bucket=bucket.id, quota=quota, reports=reports)

@@ -21,6 +21,7 @@ from objstore.engine.peers import Peers
 from objstore.engine.registers import Registers
 from objstore.model.cluster import ClusterMap, decode_map, encode_map
 from objstore.model.errors import ObjstoreError
+from objstore.notify.sender import Sender
 from objstore.ports import Clock, Random, Transport
 from objstore.repair.remembering import put_back
 from objstore.repair.settings import RepairSettings
@@ -47,6 +48,7 @@ class Repairer:
         random: Random,
         settings: RepairSettings,
         name: str,
+        sender: Sender | None = None,
     ) -> None:
         self._coordinator = coordinator
         self._directory = directory
@@ -54,6 +56,7 @@ class Repairer:
         self._random = random
         self._settings = settings
         self._name = name
+        self._sender = sender
         self._peers = Peers(directory, transport, clock)
         self._registers = Registers(self._peers, clock, random)
         self._election = Election(coordinator, clock, REPAIR_LEADER_KEY, name, settings.election_ttl_s)
@@ -118,6 +121,7 @@ class Repairer:
             clock=self._clock,
             random=self._random,
             settings=self._settings,
+            sender=self._sender,
         )
         return await Term.begin(office, cluster_map)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from objstore.lifecycle.settings import LifecycleSettings
 from objstore.model.cluster import ErasureCode
 from objstore.model.limits import PARTITION_BITS
 from objstore.model.survey import Budget
@@ -32,4 +33,5 @@ class RepairSettings:
     orphan_round_s: float = 600.0  # between two looks for them, and for what is left of uploads and buckets
     upload_age_s: float = 86_400.0  # how long an upload that has ended, or a deleted bucket, is remembered
     tombstone_age_s: float = 86_400.0  # until the register of a deleted key is forgotten, and older writes refused
+    lifecycle: LifecycleSettings = field(default_factory=LifecycleSettings)
     deletions_per_hour: int = 1_000_000  # fragments; a circuit breaker, not a pace

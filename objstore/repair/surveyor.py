@@ -21,8 +21,9 @@ from objstore.model.errors import ObjstoreError, StaleEpoch
 from objstore.model.ids import NodeId
 from objstore.placement.topology import Topology
 from objstore.ports import Clock
-from objstore.repair.inventory import Inventory, Record
+from objstore.repair.inventory import Inventory
 from objstore.repair.reading import read_record, scan_states
+from objstore.repair.record import Record
 from objstore.wire.messages import (
     FragList,
     FragListed,
@@ -75,6 +76,7 @@ class Dispute:
 class _Meta(_Read):
     digest: tuple[int, int] | None = None  # of the state last loaded, when all owners agreed on it
     suspects: dict[bytes, bytes] = field(default_factory=dict)  # key -> newest ballot that somebody lacked
+    known_at: float = float("-inf")  # what is loaded is not older: a majority said so then
 
 
 class Surveyor:
@@ -86,6 +88,7 @@ class Surveyor:
         self.listed = False  # in the last look every member that answers has told what it holds
         self.stats: dict[NodeId, NodeStatsReply] = {}  # of the members that answer
         self.disputes: dict[int, list[Dispute]] = {}
+        self.known_at = float("-inf")  # of no partition is anything older loaded; -inf: not all were read yet
         self._calls = calls
         self._clock = clock
         self._meta: dict[int, _Meta] = {}
@@ -145,6 +148,8 @@ class Surveyor:
             look = self._meta.setdefault(partition, _Meta())
             if look.due(signature, now):
                 due[partition] = answering
+            elif signature == look.signature:
+                look.known_at = now
             if partition % 1024 == 1023:
                 await asyncio.sleep(0)
         digests = await self._digests(due)
@@ -158,8 +163,11 @@ class Surveyor:
                 return
             look = self._meta[partition]
             look.signature, look.at = look.seen if complete else None, now
+            if self._is_majority(topology, partition, [n for n in due[partition] if (n, partition) in digests]):
+                look.known_at = now
 
         await in_parallel(WIDTH, due, one)
+        self.known_at = min(look.known_at for look in self._meta.values())
         return needed
 
     def _meta_counter(self, node: NodeId, partition: int) -> tuple[int, int]:

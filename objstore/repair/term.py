@@ -4,6 +4,8 @@
     survey   what is there -> inventory; then trims (only here: no listing may run meanwhile)
     obey     what operators ask: pause, budget, now
     work     the dispatcher: rebuilds and moves
+    expire   what rules of buckets end: lifecycle
+    report   inventories that buckets ask for
     tend     metadata replicas that fell behind; deleted keys; garbage
     publish  the survey, for every screen; the list of what is hurt
 
@@ -27,9 +29,14 @@ from objstore.cluster.directory import Directory
 from objstore.cluster.port import DAMAGE, MAP_KEY, SURVEY_KEY, Coordinator
 from objstore.cluster.topology import read_leases
 from objstore.engine.calls import Calls, ask
+from objstore.engine.engine import Operations
 from objstore.engine.peers import Peers
+from objstore.engine.reading import BlobReader
 from objstore.engine.rebuilding import Rebuilder
 from objstore.engine.registers import Registers
+from objstore.engine.writing import BlobWriter
+from objstore.inventory.worker import InventoryWorker
+from objstore.lifecycle.worker import LifecycleWorker
 from objstore.model import limits
 from objstore.model.cluster import ClusterMap, Level, Node, NodeLease, decode_map, is_at_least
 from objstore.model.errors import ObjstoreError
@@ -37,6 +44,8 @@ from objstore.model.ids import BlobId, NodeId
 from objstore.model.plan import describe
 from objstore.model.records import Register, RegisterKey, decode
 from objstore.model.survey import DamagePage, Survey, decode_survey, encode_damage, encode_survey
+from objstore.notify.sender import Sender
+from objstore.notify.sweeper import Sweeper
 from objstore.ports import Clock, Random
 from objstore.register.change import Change, Outcome
 from objstore.repair.account import Account, Picture, names_of, take_picture
@@ -55,6 +64,7 @@ from objstore.repair.settings import RepairSettings
 from objstore.repair.surveyor import Surveyor
 from objstore.repair.tombstones import Tombstones
 from objstore.repair.transition import Step, Transition, Versioned
+from objstore.repair.usage import UsageBoard
 from objstore.wire.messages import Ok, RecDone
 
 log = logging.getLogger(__name__)
@@ -65,6 +75,9 @@ FORGET_S = 30.0  # between two looks for registers on nodes that no longer own t
 TEND_S = 1.0
 OBEY_S = 0.5
 DAMAGE_S = 3.0
+NOTIFY_S = 1.0
+USAGE_S = 2.0
+REPORT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +93,7 @@ class Office:
     clock: Clock
     random: Random
     settings: RepairSettings
+    sender: Sender | None = None  # of event notifications; None: they are not looked after here
 
 
 class Term:
@@ -117,6 +131,13 @@ class Term:
         self._held_up = ""  # why the transition does not go on
         self._forgot_at = float("-inf")
         self._findings = Findings()
+        self._usage_board = UsageBoard(office.coordinator)
+        self._sweeper = Sweeper(office.registers, office.sender, inventory.pending) if office.sender else None
+        operations = _operations(office)
+        self._lifecycle = LifecycleWorker(operations, office.coordinator, clock, office.random, settings.lifecycle)
+        self._reports = InventoryWorker(
+            operations, office.coordinator, clock, office.random, day_ms=settings.lifecycle.day_ms
+        )
         self._looked = asyncio.Event()
         self._picture: Picture | None = None
 
@@ -127,7 +148,8 @@ class Term:
 
     @property
     def loops(self) -> tuple[Callable[[], Coroutine[None, None, None]], ...]:
-        return self.govern, self.survey, self.obey, self.work, self.tend, self.publish, self.publish_damage
+        shown = self.publish, self.publish_damage, self.publish_usage, self.report
+        return self.govern, self.survey, self.obey, self.work, self.tend, self.notify, self.expire, *shown
 
     def _may_act(self) -> bool:
         return self._office.is_leader()
@@ -311,6 +333,16 @@ class Term:
             await self._tombstones.collect(topology, self._may_act)
         await self._garbage.collect(self._may_act)
 
+    async def expire(self) -> None:
+        while True:
+            goes_on = False
+            try:
+                goes_on = await self._lifecycle.step(self._may_act)
+            except ObjstoreError as error:
+                log.info("lifecycle waits: %s", error)
+            if not goes_on:
+                await asyncio.sleep(self._settings.interval_s)
+
     # --- what everybody sees ---
 
     async def publish(self) -> None:
@@ -327,6 +359,13 @@ class Term:
                 except ObjstoreError as error:
                     log.info("the survey cannot be published now: %s", error)
             await asyncio.sleep(PUBLISH_S)
+
+    async def notify(self) -> None:
+        """Event notifications that no gateway has delivered."""
+        await self._looked.wait()
+        while self._sweeper is not None:
+            await self._sweeper.sweep(self._may_act)
+            await asyncio.sleep(NOTIFY_S)
 
     async def publish_damage(self) -> None:
         """Pages `damage/0`, `damage/1` ...; those that are not needed any more go."""
@@ -347,6 +386,29 @@ class Term:
                 log.info("the list of damage cannot be published now: %s", error)
             await asyncio.sleep(DAMAGE_S)
 
+    async def report(self) -> None:
+        """Inventories that configurations of buckets ask for."""
+        await self._looked.wait()
+        while True:
+            try:
+                if self._may_act() and self._surveyor.known_at > float("-inf"):
+                    await self._reports.step(dict(self._inventory.usage.reporting), self._may_act)
+            except ObjstoreError as error:
+                log.info("inventory reports wait: %s", error)
+            await asyncio.sleep(REPORT_S)
+
+    async def publish_usage(self) -> None:
+        await self._looked.wait()
+        while True:
+            known_at = self._surveyor.known_at
+            if self._may_act() and known_at > float("-inf"):
+                age_ms = round(1000 * (self._clock.monotonic() - known_at))
+                try:
+                    await self._usage_board.publish(self._inventory.usage.found(), self._clock.wall_ms() - age_ms)
+                except ObjstoreError as error:
+                    log.info("what is in each bucket cannot be published now: %s", error)
+            await asyncio.sleep(USAGE_S)
+
     def _survey_since(self, moment: float) -> Survey | None:
         """By a look that began later and was judged by the present layout."""
         picture = self._picture
@@ -366,7 +428,15 @@ class Term:
             self._held_up,
             breaker_tripped=self._garbage.tripped,
         )
-        return self._account.survey(self._office.name, self._picture, situation, self._dispatcher)
+        told = self._account.survey(self._office.name, self._picture, situation, self._dispatcher)
+        notify = self._sweeper.report if self._sweeper is not None else []
+        return msgspec.structs.replace(told, notify=notify, lifecycle=self._lifecycle.shown)
+
+
+def _operations(office: Office) -> Operations:
+    """What a gateway can do with buckets and objects."""
+    peers = office.peers
+    return Operations(office.registers, BlobWriter(peers), BlobReader(peers), office.clock, office.random)
 
 
 async def release_journals(calls: Calls, cluster_map: ClusterMap, leases: Mapping[NodeId, NodeLease]) -> None:

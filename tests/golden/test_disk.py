@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from objstore.cluster.mirror import FILE, Kept, Mirror
@@ -16,9 +17,18 @@ from objstore.codec import envelope
 from objstore.codec.envelope import EnvelopeHeader
 from objstore.model.clock import Ballot
 from objstore.model.cluster import ClusterMap, ErasureCode, Layout, Node, View, decode_map, encode_map
+from objstore.model.cors import BucketCors, CorsRule
+from objstore.model.encryption import BucketEncryption
+from objstore.model.identity import AccessKey, BucketOwnership, BucketPolicy, NamedPolicy, PublicAccessBlock, User
 from objstore.model.ids import NodeId
+from objstore.model.inventory import BucketInventory, InventoryRule
+from objstore.model.lifecycle import BucketLifecycle, LifecycleRule
+from objstore.model.locking import BucketLock
 from objstore.model.manifest import BlobRef
+from objstore.model.notification import BucketNotification, Delivery, Event, Rule
+from objstore.model.quota import BucketQuota
 from objstore.model.records import KeyState, ListEntry, ObjectVersion, Retired, decode, encode
+from objstore.model.tagging import BucketTags
 from objstore.node import identity, index, journal_format, register_rows
 from objstore.node.journal_format import Drop, Fence, Floor, Forget, Value
 from objstore.node.volumes import Extent
@@ -53,6 +63,36 @@ STATE = KeyState(
     (ObjectVersion(BLOB, 9, "etag", 1700, {"a": "b"}, (BlobRef(BLOB, 9, "isal", 4, 2, 262144, 1 << 26, ((0, 5),)),)),),
     (Retired(BlobRef(BLOB[::-1], 8, "isal", 4, 2, 262144, 1 << 26), 1600),),
 )
+
+QUOTA = BucketQuota(1 << 40, 1000)
+REPORTS = BucketInventory((InventoryRule("i", "reports", "Weekly", True, "inv", "a/", True, ("Size", "ETag"), "1"),))
+OPEN = (Delivery("r", "t"),)
+EVENT = Event("ObjectCreated:Put", 1700, "b", OPEN, "null", 9, "etag", "::1", "AK", "R1", HIGH.pack(), 2)
+RULES = BucketNotification((Rule("r", "t", ("ObjectCreated:*",), "in/", ".jpg", "Topic"),))
+
+LIFECYCLE = BucketLifecycle(
+    (LifecycleRule("r", True, "p", {"a": "b"}, 1, 9, 2, 86_400_000, True, 3, 4, 5, "and"),), "varies_by_storage_class"
+)
+
+
+CONFIGURED: dict[str, msgspec.Struct] = {
+    "cors": BucketCors((CorsRule(("https://a",), ("GET",), ("x-*",), ("etag",), 60, "one"),)),
+    "encryption": BucketEncryption("AES256", True, False),
+    "lock": BucketLock("GOVERNANCE", 1, 0),
+    "ownership": BucketOwnership(),
+    "policy": BucketPolicy(b"{}"),
+    "publicaccess": PublicAccessBlock(True, False, True, False),
+    "tags": BucketTags({"a": "b"}),
+}
+USERS: dict[str, msgspec.Struct] = {
+    "user": User("ann", 1700, ("readonly",), True),
+    "access-key": AccessKey("AK", "ann", b"sealed", 1700, True),
+    "named-policy": NamedPolicy("readonly", b"{}", 1700),
+}
+
+
+def packed(record: msgspec.Struct) -> tuple[object, bytes, Callable[[bytes], object]]:
+    return record, encode(record), lambda raw: msgspec.msgpack.decode(raw, type=type(record))
 
 
 def mirrored(kept: Kept) -> bytes:
@@ -99,7 +139,14 @@ KINDS: dict[str, tuple[object, bytes, Callable[[bytes], object]]] = {
         lambda raw: register_rows.unpack(STORED_KEY, raw),
     ),
     "object": (STATE, encode(STATE), lambda raw: decode(raw, KeyState)),
+    "event": (EVENT, encode(EVENT), lambda raw: msgspec.msgpack.decode(raw, type=Event)),
+    "quota": (QUOTA, encode(QUOTA), lambda raw: msgspec.msgpack.decode(raw, type=BucketQuota)),
+    "inventory": (REPORTS, encode(REPORTS), lambda raw: msgspec.msgpack.decode(raw, type=BucketInventory)),
+    "notification": (RULES, encode(RULES), lambda raw: msgspec.msgpack.decode(raw, type=BucketNotification)),
+    "lifecycle": (LIFECYCLE, encode(LIFECYCLE), lambda raw: msgspec.msgpack.decode(raw, type=BucketLifecycle)),
     "listing": (ListEntry(9, "etag", 1700), encode(ListEntry(9, "etag", 1700)), lambda raw: decode(raw, ListEntry)),
+    **{f"config-{name}": packed(record) for name, record in CONFIGURED.items()},
+    **{f"identity-{name}": packed(record) for name, record in USERS.items()},
     "journal-header": (JOURNAL, journal_format.encode_header(JOURNAL), journal_format.decode_header),
     "journal-frame": (b"record", b"".join(journal_format.frame(b"record", SALT)), lambda raw: raw[-6:]),
     **{f"journal-{name}": (record, raw, journal_format.decode) for name, (record, raw) in RECORDS.items()},

@@ -13,6 +13,7 @@ PURE = {
     "objstore.codec": {"objstore.model", "objstore.ports"},
     "objstore.register": {"objstore.model", "objstore.wire"},
     "objstore.engine.types": {"objstore.model"},
+    "objstore.lifecycle.rules": {"objstore.model"},
     "gateway.s3": {"objstore.model", "objstore.engine.types"},
 }
 _CORE = {"objstore.model", "objstore.wire", "objstore.ports"}
@@ -25,13 +26,19 @@ SHELL = {
     "objstore.cluster": _CORE | {"objstore.placement"},
     "objstore.node": _CORE | {"objstore.codec", "objstore.register"},
     "objstore.engine": _STORAGE | {"objstore.engine.types"},
-    "objstore.repair": _STORAGE | {"objstore.engine.types", "objstore.engine"},
+    "objstore.notify": _STORAGE | {"objstore.engine.types", "objstore.engine"},
+    "objstore.migrate": _STORAGE | {"objstore.engine.types", "objstore.engine"},
+    "objstore.inventory": _STORAGE | {"objstore.engine.types", "objstore.engine"},
+    "objstore.lifecycle": _STORAGE | {"objstore.engine.types", "objstore.engine", "objstore.lifecycle.rules"},
+    "objstore.repair": _STORAGE
+    | {"objstore.engine.types", "objstore.engine", "objstore.inventory", "objstore.lifecycle", "objstore.notify"},
     "objstore.recovery": _STORAGE | {"objstore.engine.types", "objstore.engine", "objstore.repair"},
     "objstore.admin": _CORE | {"objstore.rpc", "objstore.cluster"},
+    "objstore.bench": {"objstore.model"},
     "objstore.deploy": {"objstore", "objstore.config", "objstore.admin"},
     "objstore.local": {"objstore.model", "objstore.adapters"},
     "objstore.testing": {"objstore.model", "objstore.codec", "objstore.admin", "objstore.local"},
-    "gateway": _CORE | {"gateway.s3", "objstore.engine.types", "objstore.engine"},
+    "gateway": _CORE | {"gateway.s3", "objstore.engine.types", "objstore.engine", "objstore.notify"},
 }
 # The command line puts the parts together, so it may import all of them; it is the only one that knows the gateway.
 TOP = {"objstore.cli": {*PURE, *SHELL}, "objstore.__main__": {"objstore.cli"}}

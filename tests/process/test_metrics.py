@@ -74,6 +74,11 @@ def wait_for(what: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
+def bucket_bytes(cluster: LocalCluster, metric: str) -> dict[str, float]:
+    found = samples(gateway_metrics(cluster))
+    return {labels["bucket"]: value for name, labels, value in found if name == metric}
+
+
 def health(cluster: LocalCluster, page: str) -> int:
     return get(f"{cluster.endpoint}/_objstore/health/{page}")[0]
 
@@ -100,6 +105,8 @@ def test_every_role_exports_what_the_catalogue_says_and_nothing_else(cluster: Lo
     client.put("photos", "one", b"x" * 1_000_000)
     assert client.get("photos", "one") == b"x" * 1_000_000
     wait_for(lambda: ("GetObject", "200") in requests_counted(cluster))  # workers publish once a second
+    assert command(cluster, "bucket", "quota", "photos", "--size", "1MB", "--objects", "7")[0] == 0
+    wait_for(lambda: bucket_bytes(cluster, "objstore_bucket_quota_bytes") == {"photos": 1_000_000})
     for role, name in {"coordinator": "c1", "node": "n1", "repairer": "r1", "gateway": "g1"}.items():
         text = own_metrics(cluster, name).decode()
         kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
@@ -131,6 +138,49 @@ def told_while_a_worker_ends(cluster: LocalCluster) -> float | None:
         return requests_counted(cluster)[DELETED]
     except OSError:
         return None
+
+
+def test_a_bucket_is_kept_within_its_quota_by_every_worker_and_told_of(cluster: LocalCluster) -> None:
+    client = cluster.s3_client()
+    client.create_bucket("narrow")
+    assert command(cluster, "bucket", "quota", "narrow", "--size", "100kB")[0] == 0
+    client.put("narrow", "one", bytes(90_000))
+    wait_for(lambda: bucket_bytes(cluster, "objstore_bucket_bytes").get("narrow") == 90_000)
+    time.sleep(2)  # so long gateways may remember that it had no quota, and what was counted
+    for _ in range(12):  # each on a connection of its own, so that both workers are asked
+        answer = cluster.s3_client().request("PUT", "/narrow/two", body=bytes(20_000))
+        assert answer.status == 403 and b"<Code>QuotaExceeded</Code>" in answer.body
+    assert "BUCKET_QUOTA" in command(cluster, "health")[1]
+    code, text = command(cluster, "bucket", "show", "narrow", "--json")
+    shown = json.loads(text)
+    assert code == 0 and (shown["usage"]["bytes"], shown["quota"]["bytes"]) == (90_000, 100_000)
+    code, text = command(cluster, "bucket", "inventory", "narrow", "--format", "jsonl")
+    assert code == 0 and [json.loads(line)["key"] for line in text.splitlines() if line.startswith("{")] == ["one"]
+    client.delete("narrow", "one")
+    wait_for(lambda: client.request("PUT", "/narrow/two", body=bytes(20_000)).status == 200)
+
+
+def test_what_changed_is_told_from_a_cursor_on(cluster: LocalCluster, tmp_path: Path) -> None:
+    client = cluster.s3_client()
+    client.create_bucket("fed")
+    cursor = str(tmp_path / "cursor")
+
+    def told(*words: str) -> list[tuple[str, str]]:
+        code, text = command(cluster, "bucket", "changes", "fed", "--since", cursor, *words)
+        assert code == 0, text
+        lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+        return [(line["change"], line["key"]) for line in lines]
+
+    for key in ("a", "b"):
+        client.put("fed", key, key.encode())
+    assert told("--from-now") == []
+    client.put("fed", "c", b"c")
+    client.put("fed", "b", b"again")
+    client.delete("fed", "a")
+    assert told() == [("removed", "a"), ("put", "b"), ("put", "c")]
+    assert told() == []
+    code, text = command(cluster, "bucket", "changes", "photos", "--since", cursor)
+    assert code == 2 and "'fed'" in text
 
 
 def test_metrics_of_a_gateway_want_the_token_that_the_command_prints(cluster: LocalCluster) -> None:

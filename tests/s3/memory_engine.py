@@ -15,6 +15,7 @@ from typing import cast
 
 from objstore.adapters.clock import SystemClock
 from objstore.engine.engine import Operations
+from objstore.engine.quotas import UsageSource
 from objstore.engine.reading import BlobReader
 from objstore.engine.registers import Registers
 from objstore.engine.types import Reach
@@ -31,12 +32,12 @@ READ_CHUNK = 64 * limits.KIB
 
 
 class MemoryEngine(Operations):
-    def __init__(self) -> None:
+    def __init__(self, usage: UsageSource | None = None) -> None:
         blobs = _Blobs()
         self.stored = blobs.bytes  # as they lie there
         clock = SystemClock()
         registers = cast(Registers, _Registers(clock))
-        super().__init__(registers, cast(BlobWriter, blobs), cast(BlobReader, blobs), clock, _Random())
+        super().__init__(registers, cast(BlobWriter, blobs), cast(BlobReader, blobs), clock, _Random(), usage)
 
     async def reach(self) -> Reach:
         return Reach()

@@ -174,6 +174,28 @@ def test_tags_and_versions_that_decide_are_those_of_the_version_that_is_asked_fo
     assert error_code(user.copy_object, **copy, CopySource=source) == "AccessDenied"
 
 
+def test_tags_that_differ_in_case_only_do_not_hide_each_other(world: World) -> None:
+    for name, tagging in (("gerd", "kind=secret&Kind=open"), ("gina", "Kind=open&kind=secret")):
+        world.root.put_object(Bucket="mine", Key="two", Body=b"1", Tagging=tagging)
+        denied = allow(
+            "s3:Get*", f"{ARN}*", "Deny", Condition={"StringEquals": {"s3:ExistingObjectTag/kind": "secret"}}
+        )
+        world.run(world.identities.put_policy("both", policy(allow("s3:*", f"{ARN}mine/*"), denied).encode()))
+        assert error_code(world.user(name, "both").get_object, Bucket="mine", Key="two") == "AccessDenied"
+
+
+def test_attributes_need_leave_to_read_too(world: World) -> None:
+    world.root.put_object(Bucket="mine", Key="home/a", Body=b"1")
+    one = allow("s3:GetObjectAttributes", f"{ARN}mine/*")
+    world.run(world.identities.put_policy("attributes", policy(one).encode()))
+    user = world.user("hanna", "attributes")
+    asked = {"Bucket": "mine", "Key": "home/a", "ObjectAttributes": ["ObjectSize"]}
+    assert error_code(user.get_object_attributes, **asked) == "AccessDenied"
+    both = allow("s3:GetObject", f"{ARN}mine/*")
+    world.run(world.identities.put_policy("attributes2", policy(one, both).encode()))
+    assert world.user("ida", "attributes2").get_object_attributes(**asked)["ObjectSize"] == 1
+
+
 def test_a_deletion_of_many_is_decided_key_by_key(world: World) -> None:
     world.root.put_bucket_policy(Bucket="mine", Policy=policy(
         allow("s3:DeleteObject", ARN + "mine/b/*", "Deny", Principal="*")))  # fmt: skip
@@ -251,3 +273,26 @@ def test_secrets_are_not_in_registers(world: World) -> None:
     values = world.identities._registers._values  # type: ignore[attr-defined]
     assert any(b"zoe" in value.state for value in values.values())
     assert not any(secret.encode() in value.state + value.listing + value.data for value in values.values())
+
+
+def test_reports_are_wanted_only_where_one_may_write(world: World) -> None:
+    """The cluster writes inventory reports with its own rights."""
+    user = world.user("ines")
+    mine = [allow("s3:PutInventoryConfiguration", ARN + "mine"), allow("s3:PutObject", ARN + "reports/hers/*")]
+    world.run(world.identities.put_policy("ines", policy(*mine).encode()))
+    world.run(world.identities.attach("ines", "ines"))
+    world.root.create_bucket(Bucket="reports")
+
+    def wanted(prefix: str) -> dict[str, Any]:
+        destination = {"Bucket": ARN + "reports", "Format": "CSV", "Prefix": prefix}
+        about = {
+            "Destination": {"S3BucketDestination": destination},
+            "IsEnabled": True,
+            "Id": "i",
+            "IncludedObjectVersions": "All",
+            "Schedule": {"Frequency": "Weekly"},
+        }
+        return {"Bucket": "mine", "Id": "i", "InventoryConfiguration": about}
+
+    assert error_code(user.put_bucket_inventory_configuration, **wanted("others")) == "AccessDenied"
+    user.put_bucket_inventory_configuration(**wanted("hers"))

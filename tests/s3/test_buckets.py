@@ -81,11 +81,33 @@ def test_the_acl_that_everything_has_may_be_set_and_no_other(s3: Any, bucket: st
     assert status_of(s3.put_object_acl(Bucket=bucket, Key="a", ACL="bucket-owner-full-control")) == 200
     assert error_code(s3.put_object_acl, Bucket=bucket, Key="missing", ACL="private") == "NoSuchKey"
     assert error_code(s3.put_bucket_acl, Bucket="no-such-bucket", ACL="private") == "NoSuchBucket"
-    assert error_code(s3.put_bucket_acl, Bucket=bucket, ACL="public-read") == "NotImplemented"
-    assert error_code(s3.put_object_acl, Bucket=bucket, Key="a", GrantRead="id=1") == "NotImplemented"
+    assert error_code(s3.put_bucket_acl, Bucket=bucket, ACL="public-read") == "AccessControlListNotSupported"
+    assert error_code(s3.put_object_acl, Bucket=bucket, Key="a", GrantRead="id=1") == "AccessControlListNotSupported"
+    assert error_code(s3.put_object, Bucket=bucket, Key="b", ACL="public-read") == "AccessControlListNotSupported"
+    assert error_code(s3.put_object, Bucket=bucket, Key="b", ACL="nobody") == "InvalidArgument"
+    with_acl = error_code(s3.create_bucket, Bucket=f"{bucket}-2", ACL="public-read")
+    assert with_acl == "InvalidBucketAclWithObjectOwnership"
+    assert error_code(s3.put_object, Bucket=bucket, Key="b", StorageClass="OF_THE_FUTURE") == "InvalidStorageClass"
+    assert error_code(s3.put_object, Bucket=bucket, Key="b", StorageClass="GLACIER") == "NotImplemented"
     shown = s3.get_bucket_acl(Bucket=bucket)
     policy = {"Owner": shown["Owner"], "Grants": shown["Grants"]}
-    assert error_code(s3.put_bucket_acl, Bucket=bucket, AccessControlPolicy=policy) == "NotImplemented"
+    for setting in ({}, {"Key": "a"}):
+        put = s3.put_object_acl if setting else s3.put_bucket_acl
+        assert status_of(put(Bucket=bucket, **setting, AccessControlPolicy=policy)) == 200  # s3cmd sets what it read
+        for more in (
+            {"Grantee": {"Type": "CanonicalUser", "ID": "somebody"}, "Permission": "READ"},
+            {**shown["Grants"][0], "Permission": "READ"},
+            {
+                "Grantee": {"Type": "Group", "URI": "http://acs.amazonaws.com/groups/global/AllUsers"},
+                "Permission": "READ",
+            },
+        ):
+            wider = {**policy, "Grants": [*shown["Grants"], more]}
+            found = error_code(put, Bucket=bucket, **setting, AccessControlPolicy=wider)
+            assert found == "AccessControlListNotSupported"
+        stranger = {**policy, "Owner": {"ID": "somebody"}}
+        found = error_code(put, Bucket=bucket, **setting, AccessControlPolicy=stranger)
+        assert found == "AccessControlListNotSupported"
     assert error_code(s3.put_bucket_acl, Bucket=bucket) == "MissingSecurityHeader"
 
 

@@ -86,9 +86,9 @@ def test_lock_can_be_enabled_later_while_versions_are_kept(s3: Any, bucket: str)
         ({"Mode": "GOVERNANCE"}, "MalformedXML"),
         ({"Mode": "abc", "Years": 1}, "MalformedXML"),
         ({"Mode": "governance", "Years": 1}, "MalformedXML"),
-        ({"Mode": "GOVERNANCE", "Days": 0}, "InvalidRetentionPeriod"),
-        ({"Mode": "GOVERNANCE", "Years": -1}, "InvalidRetentionPeriod"),
-        ({"Mode": "GOVERNANCE", "Years": 101}, "InvalidRetentionPeriod"),
+        ({"Mode": "GOVERNANCE", "Days": 0}, "InvalidArgument"),
+        ({"Mode": "GOVERNANCE", "Years": -1}, "InvalidArgument"),
+        ({"Mode": "GOVERNANCE", "Years": 101}, "InvalidArgument"),
     ],
 )
 def test_other_defaults_are_refused(s3: Any, locked: str, changes: dict[str, Any], code: str) -> None:

@@ -138,7 +138,7 @@ def test_a_part_can_be_a_range_of_another_object(s3: Any, bucket: str) -> None:
 def test_a_part_copy_needs_a_range_inside_of_its_source(s3: Any, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="from", Body=LAST)
     where = {**begin(s3, bucket), "PartNumber": 1, "CopySource": f"{bucket}/from"}
-    assert error_code(s3.upload_part_copy, **where, CopySourceRange="bytes=0-1000") == "InvalidRange"
+    assert error_code(s3.upload_part_copy, **where, CopySourceRange="bytes=0-1000") == "InvalidArgument"
     assert error_code(s3.upload_part_copy, **where, CopySourceRange="bytes=5-") == "InvalidArgument"
 
 
@@ -176,9 +176,25 @@ def test_the_transfer_manager_uploads_copies_and_downloads(s3: Any, bucket: str,
 
 def test_a_part_without_the_checksum_of_its_upload_is_refused(s3: Any, bucket: str) -> None:
     where = begin(s3, bucket, ChecksumAlgorithm="SHA256")
-    parts = upload_parts(s3, where, {1: b"x"}, ChecksumAlgorithm="CRC32")
-    assert error_code(s3.complete_multipart_upload, **where, MultipartUpload={"Parts": parts}) == "InvalidRequest"
-    assert error_code(s3.head_object, Bucket=bucket, Key="k") == "404"
+    part = {**where, "PartNumber": 1, "Body": b"x"}
+    assert error_code(s3.upload_part, **part, ChecksumAlgorithm="CRC32") == "InvalidRequest"
+    assert "Parts" not in s3.list_parts(**where)
     parts = upload_parts(s3, where, {1: b"x"}, ChecksumAlgorithm="SHA256")
     done = s3.complete_multipart_upload(**where, MultipartUpload={"Parts": parts})
     assert done["ChecksumSHA256"].endswith("-1")
+
+
+@pytest.mark.parametrize("kind", ["FULL_OBJECT", "COMPOSITE"])
+def test_a_checksum_sent_with_the_completion_is_of_the_object_and_not_of_the_document(
+    s3: Any, bucket: str, kind: str
+) -> None:
+    def complete(key: str, checksum: str | None) -> Any:
+        where = begin(s3, bucket, key, ChecksumAlgorithm="CRC32", ChecksumType=kind)
+        parts = upload_parts(s3, where, {1: FIRST, 2: LAST}, ChecksumAlgorithm="CRC32")
+        more = {"ChecksumCRC32": checksum} if checksum else {}
+        return lambda: s3.complete_multipart_upload(**where, MultipartUpload={"Parts": parts}, **more)
+
+    right = complete("k", None)()["ChecksumCRC32"]
+    assert complete("same", right)()["ChecksumCRC32"] == right
+    assert complete("bare", right.partition("-")[0])()["ChecksumCRC32"] == right
+    assert error_code(complete("wrong", "AAAAAA==")) == "BadDigest"

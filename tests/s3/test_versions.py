@@ -87,6 +87,7 @@ def test_a_delete_makes_a_marker_and_deleting_that_undoes_it(s3: Any, bucket: st
     with pytest.raises(ClientError) as caught:
         s3.head_object(Bucket=bucket, Key="k", VersionId=marker)
     assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 405
+    assert caught.value.response["ResponseMetadata"]["HTTPHeaders"]["last-modified"].endswith(" GMT")
     assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
     assert versions(s3, bucket) == [("k", first, False, False), ("k", marker, True, True)]
     assert error_code(s3.delete_bucket, Bucket=bucket) == "BucketNotEmpty"

@@ -333,3 +333,11 @@ def test_xml_that_is_not_understood_is_refused(wire: Wire, bucket: str) -> None:
         assert wire.request("POST", f"/{bucket}?delete", body).code == "MalformedXML", body
     keys = b"".join(b"<Object><Key>k%d</Key></Object>" % number for number in range(1001))
     assert wire.request("POST", f"/{bucket}?delete", b"<Delete>" + keys + b"</Delete>").code == "MalformedXML"
+
+
+@pytest.mark.parametrize("value", ["caf\u00e9\u00a0", "\u00a0first", "\u0085next\u0085", "two\u2003spaces\u2003"])
+def test_only_what_is_space_to_http_is_cut_off_a_header(wire: Wire, bucket: str, value: str) -> None:
+    assert wire.request("PUT", f"/{bucket}/k", b"x", x_amz_meta_a=value).status == 200
+    found = wire.request("HEAD", f"/{bucket}/k").headers
+    raw = found["x-amz-meta-a"].encode("latin-1")
+    assert raw.decode() == value

@@ -123,7 +123,7 @@ class Wire:
         """The next response. Raises ConnectionError when there is none."""
         status_line, *lines = self._until(b"\r\n\r\n").decode("latin-1").split("\r\n")
         status = int(status_line.split(" ")[1])
-        headers = {n.lower(): v.strip() for n, _, v in (line.partition(":") for line in lines if line)}
+        headers = {n.lower(): v.strip(" \t") for n, _, v in (line.partition(":") for line in lines if line)}
         if method == "HEAD" or status in (100, 204, 304):
             return Answer(status, headers, b"")
         if headers.get("transfer-encoding") == "chunked":

@@ -29,6 +29,7 @@ from objstore.model.survey import Survey, decode_survey
 from objstore.node import damage
 from objstore.node.sealed import SealedKV
 from objstore.node.service import COUNTED, INDEX, TABLES, NodeService, open_node
+from objstore.notify.sender import Sender
 from objstore.ports import DamagedKV
 from objstore.repair.service import Repairer
 from objstore.repair.settings import RepairSettings
@@ -127,6 +128,7 @@ class SimCluster:
     faults: NetworkFaults = field(default_factory=NetworkFaults)
     codec: str = "zfec"
     zones: int = 1
+    sender: Callable[[str], Sender] | None = None  # of event notifications, for each repairer
     repair: dict[str, float] = field(default_factory=dict)  # settings of the repairers that differ from `settings`
 
     def __post_init__(self) -> None:
@@ -275,7 +277,8 @@ class SimCluster:
         directory.start()
         transport = SimTransport(self.network, process)
         chance = self._chance(process)
-        repairer = Repairer(coordinator, directory, transport, clock, chance, self.settings(), process)
+        sender = self.sender(process) if self.sender is not None else None
+        repairer = Repairer(coordinator, directory, transport, clock, chance, self.settings(), process, sender)
         repairer.start()
         self.repairers[index : index + 1] = [repairer]
 

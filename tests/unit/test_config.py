@@ -352,3 +352,47 @@ def test_keys_of_the_other_kind_of_coordinator_are_refused(tmp_path: Path) -> No
 )
 def test_an_etcd_that_cannot_be_reached_so_is_refused(tmp_path: Path, text: str, words: str) -> None:
     assert words in refused(tmp_path, text)
+
+
+# --- targets of notifications ----------------------------------------------------------------------------------
+
+
+def test_targets_of_notifications_come_from_tables_and_the_environment(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        '[notify.on-orders]\nurl = "https://h.example/e?a=b"\nsecret_file = "hook"\n[notify.plain]\nurl = "http://[::1]:1"\n',
+    )
+    write(tmp_path, "the secret of it\n", name="hook")
+    found = load(path, {"OBJSTORE_NOTIFY__EXTRA__URL": "http://x", "OBJSTORE_NOTIFY__PLAIN__SECRET": "from outside"})
+    assert [(one.name, one.url, one.secret) for one in found.notify] == [
+        ("extra", "http://x", ""),
+        ("on-orders", "https://h.example/e?a=b", "the secret of it"),
+        ("plain", "http://[::1]:1", "from outside"),
+    ]
+    shown = {row.key: row for row in found.describe()}
+    assert shown["notify.on-orders.url"].value == "https://h.example/e?a=b"
+    assert shown["notify.plain.secret"].origin == "environment OBJSTORE_NOTIFY__PLAIN__SECRET"
+    assert "the secret of it" not in repr(found) + repr(list(shown.values()))
+    assert load(path, {"OBJSTORE_NOTIFY__ON_ORDERS__URL": "http://y"}).notify[0].url == "http://y"
+
+
+@pytest.mark.parametrize(
+    ("text", "env", "words"),
+    [
+        ("[notify.a]\n", {}, "url is not set"),
+        ('[notify]\nurl = "http://h"\n', {}, "under its own"),
+        ('[notify.a]\nurl = "ftp://h"\n', {}, "notify.a.url"),
+        ('[notify.a]\nurl = "http://u:p@h"\n', {}, "without a user"),
+        ('[notify.a]\nurl = "http://h:0"\n', {}, "notify.a.url"),
+        ('[notify.a]\nurl = "http://h:x"\n', {}, "notify.a.url"),
+        ('[notify.a]\nurl = "http://h"\nsecret = "short"\n', {}, "at least 8"),
+        ('[notify.a]\nurl = "http://h"\nsecrets = "x"\n', {}, "unknown key"),
+        ('[notify."A B"]\nurl = "http://h"\n', {}, "no name of a target"),
+        ('[notify.a-b]\nurl = "http://h"\n[notify.a_b]\nurl = "http://h"\n', {}, "differ in"),
+        ("", {"OBJSTORE_NOTIFY__A__ULR": "http://h"}, "unknown variable"),
+        ("", {"OBJSTORE_NOTIFY__URL": "http://h"}, "unknown variable"),
+        ("", {"OBJSTORE_NOTIFY__A__SECRET": "long enough"}, "url is not set"),
+    ],
+)
+def test_a_target_that_cannot_be_is_refused(tmp_path: Path, text: str, env: dict[str, str], words: str) -> None:
+    assert words in refused(tmp_path, text, **env)

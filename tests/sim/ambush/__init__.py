@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tests.sim.ambush.appends import appends
 from tests.sim.ambush.buckets import buckets
 from tests.sim.ambush.calm import calm
 from tests.sim.ambush.layouts import behind, forgetting, ghost, lag
 from tests.sim.ambush.losses import amnesia, blackout, handoff, rebuilt, rot, slow_put, thin
+from tests.sim.ambush.notifications import notifications
 from tests.sim.ambush.objects import lists, races, unknown
 from tests.sim.ambush.quorums import clocks, counters, forgotten, glimpses, split, withdrawn
 
 AMBUSHES: dict[str, Callable[[int], list[str]]] = {
     "amnesia": amnesia,
+    "appends": appends,
     "behind": behind,
     "blackout": blackout,
     "buckets": buckets,
@@ -28,6 +31,7 @@ AMBUSHES: dict[str, Callable[[int], list[str]]] = {
     "handoff": handoff,
     "lag": lag,
     "lists": lists,
+    "notifications": notifications,
     "races": races,
     "rebuilt": rebuilt,
     "rot": rot,

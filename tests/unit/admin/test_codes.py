@@ -17,7 +17,8 @@ from objstore.cli.health import render, runbook
 from objstore.cli.main import COMMANDS
 from objstore.model.cluster import ErasureCode, NodeLease
 from objstore.model.scrubbing import ScrubReport
-from objstore.model.survey import RepairProgress
+from objstore.model.survey import RepairProgress, TargetReport
+from objstore.model.usage import UsageHead
 from tests.meta.source import ROOT, modules
 from tests.unit.admin.test_snapshot import HEALTHY, NOT_HEALTHY, NOW, changed, codes, lease, with_map, with_survey
 
@@ -49,6 +50,12 @@ MORE: dict[str, Observation] = {
     "REPAIR_STALLED": with_survey(repair=BUSY),
     "REPAIR_FAILED": with_survey(repair=RepairProgress("failed", "why")),
     "REPAIR_PAUSED": with_survey(repair=RepairProgress("paused", "why")),
+    "NOTIFY_FAILING": with_survey(
+        notify=[
+            TargetReport("hook", "http://h/", 3, 1, 0, 9, 0, NOW - snapshot.NOTIFY_FAILING_MS - 1, "it answered 500")
+        ]
+    ),
+    "BUCKET_QUOTA": changed(usage=UsageHead(NOW, 9, 9, over=["photos"], over_total=3)),
     "REPAIR_ERRORS": with_survey(repair=RepairProgress("running", failed=3)),
 }
 

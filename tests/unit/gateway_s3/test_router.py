@@ -100,7 +100,7 @@ def test_what_is_answered_without_being_configured_is_in_just_one_list() -> None
     ("method", "target"),
     [
         ("GET", "/bucket?foo"),
-        ("GET", "/bucket?list-type=2&metadata=true"),
+        ("GET", "/bucket?list-type=2&metadata-too=true"),
         ("GET", "/bucket/key?uploads"),
         ("GET", "/bucket/key?acl&tagging"),
         ("PUT", "/bucket/key?uploadId=u"),
@@ -108,7 +108,7 @@ def test_what_is_answered_without_being_configured_is_in_just_one_list() -> None
         ("PUT", "/bucket/key?foo"),
         ("DELETE", "/bucket?force"),
         ("HEAD", "/bucket?foo"),
-        ("POST", "/bucket"),
+        ("POST", "/bucket?foo"),
         ("POST", "/bucket/key?foo"),
         ("POST", "/bucket/key?tagging"),
     ],
@@ -130,14 +130,12 @@ def test_parameters_for_the_log_and_for_authentication_are_fine(target: str) -> 
     [
         ("x-amz-server-side-encryption-of-the-future", "AES256"),
         ("x-amz-copy-source-server-side-encryption-customer-key", "k"),
-        ("x-amz-acl", "public-read"),
-        ("x-amz-grant-read", "id=1"),
         ("x-amz-tagging-directive", "REPLACE"),
         ("x-amz-bucket-object-lock-enabled", "true"),
         ("x-amz-bypass-governance-retention", "true"),
         ("x-amz-website-redirect-location", "/"),
         ("x-amz-storage-class", "GLACIER"),
-        ("x-amz-write-offset-bytes", "1"),
+        ("x-amz-api-version", "2030-01-01"),
         ("x-amz-rename-source", "/b/k"),
         ("x-amz-source-expected-bucket-owner", "123456789012"),
         ("x-amz-if-match-size", "1"),
@@ -154,6 +152,23 @@ def test_headers_that_would_change_the_meaning_are_refused_by_name(name: str, va
     assert name in error.message.lower()
 
 
+@pytest.mark.parametrize(
+    ("method", "target", "name", "value", "code"),
+    [
+        ("PUT", "/bucket/key", "x-amz-acl", "public-read", "AccessControlListNotSupported"),
+        ("PUT", "/bucket/key", "x-amz-grant-read", "id=1", "AccessControlListNotSupported"),
+        ("PUT", "/bucket", "x-amz-acl", "public-read", "InvalidBucketAclWithObjectOwnership"),
+        ("PUT", "/bucket/key", "x-amz-acl", "of-the-future", "InvalidArgument"),
+        ("PUT", "/bucket/key", "x-amz-storage-class", "OF_THE_FUTURE", "InvalidStorageClass"),
+        ("GET", "/bucket/key", "x-amz-acl", "public-read", "NotImplemented"),
+    ],
+)
+def test_acls_and_storage_classes_are_refused_as_aws_does(
+    method: str, target: str, name: str, value: str, code: str
+) -> None:
+    assert refused(method, target, {name: value}).code == code
+
+
 def test_the_same_as_parameters_of_a_presigned_url_are_refused_too() -> None:
     assert refused("PUT", "/bucket/key?X-Amz-Acl=public-read&X-Amz-Signature=0").extra == {"Header": "x-amz-acl"}
 
@@ -164,6 +179,7 @@ def test_the_same_as_parameters_of_a_presigned_url_are_refused_too() -> None:
         ("x-amz-acl", "private"),
         ("x-amz-acl", "bucket-owner-full-control"),
         ("x-amz-storage-class", "STANDARD"),
+        ("x-amz-api-version", "2006-03-01"),
         ("x-amz-meta-anything", "x"),
         ("x-amz-checksum-crc64nvme", "x"),
         ("x-amz-request-payer", "requester"),
@@ -269,3 +285,15 @@ def test_the_design_names_the_conditions_of_each_operation() -> None:
     assert written == {row.operation.value: sorted(row.conditions) for row in TABLE if row.conditions}
     assert routed("DELETE", "/bucket/key", {"x-amz-if-match-size": "5"}) is Operation.DELETE_OBJECT
     assert refused("PUT", "/bucket/key", {"x-amz-if-match-size": "5"}).status == 501
+
+
+@pytest.mark.parametrize(
+    ("target", "operation"),
+    [
+        ("/bucket?list-type=2&metadata=true", Operation.LIST_OBJECTS_V2),
+        ("/bucket?versions&metadata=true", Operation.LIST_OBJECT_VERSIONS),
+        ("/bucket?lifecycle&withUpdatedAt=true", Operation.GET_BUCKET_LIFECYCLE_CONFIGURATION),
+    ],
+)
+def test_additions_that_clients_of_minio_ask_for_are_not_refused(target: str, operation: Operation) -> None:
+    assert routed("GET", target) is operation

@@ -231,7 +231,9 @@ def test_the_hint_names_signed_headers_that_did_not_arrive() -> None:
     ("change", "code"),
     [
         ({"authorization": "AWS AKIA:c2ln"}, "InvalidRequest"),
-        ({"authorization": "Bearer x"}, "InvalidRequest"),
+        ({"authorization": "Bearer x"}, "InvalidArgument"),
+        ({"authorization": "AWS x"}, "InvalidArgument"),
+        ({"authorization": ""}, "AccessDenied"),
         ({"authorization": "AWS4-HMAC-SHA256 Credential=a/b"}, "AuthorizationHeaderMalformed"),
         ({"x-amz-date": "yesterday"}, "AccessDenied"),
         ({"x-amz-date": "20131324T000000Z"}, "AuthorizationHeaderMalformed"),

@@ -9,7 +9,7 @@ from objstore.model.records import Space
 from objstore.model.survey import Damage, HurtShard
 from objstore.repair.damage import LISTED_MAX, PER_PAGE, item_name, name_of, pages, printable
 from objstore.repair.dispatcher import Silence
-from objstore.repair.inventory import Record
+from objstore.repair.record import Record
 from tests.sim.loop import run
 from tests.unit.repair.test_dispatcher import NODES, Bench, lose, misplace
 

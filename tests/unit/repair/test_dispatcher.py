@@ -16,8 +16,9 @@ from objstore.model.survey import Kind
 from objstore.placement.layout import compute_layout
 from objstore.placement.topology import Topology
 from objstore.repair.dispatcher import FAILED_AFTER, Dispatcher, Parked, Silence
-from objstore.repair.inventory import Inventory, Record
+from objstore.repair.inventory import Inventory
 from objstore.repair.pace import Pace
+from objstore.repair.record import Record
 from objstore.repair.settings import RepairSettings
 from objstore.repair.tally import Harm
 from tests.sim.loop import run

@@ -8,10 +8,12 @@ from itertools import pairwise
 
 import pytest
 
+from objstore.engine.announcing import announcement
 from objstore.engine.engine import Engine
 from objstore.engine.types import ALWAYS
 from objstore.model.errors import GivenUp
 from objstore.model.manifest import BlobRef
+from objstore.model.notification import PUT, Origin
 from objstore.repair.deletion import Breaker
 from tests.sim.loop import run
 from tests.unit.repair.rig import SETTINGS, MappedCluster, Repaired, body, get
@@ -48,8 +50,9 @@ def test_fragments_of_a_write_that_never_committed_go_and_a_late_commit_is_refus
             bucket = await engine._buckets.get("b")
             for key, blobs in (("live", orphan), ("inline", other)):
                 late = objects.new_version(60_000, "etag", {}, blobs, mode="")
+                quiet = announcement({}, "b", key, Origin(), "")
                 with pytest.raises(GivenUp):
-                    await objects.commit(bucket.id, key, late, b"", ALWAYS, mode="")
+                    await objects.commit(bucket.id, key, late, b"", ALWAYS, quiet, PUT, mode="")
 
     run(main, 41)
 

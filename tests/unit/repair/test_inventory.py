@@ -10,7 +10,8 @@ from objstore.model.ids import BlobId, NodeId
 from objstore.model.manifest import BlobRef, FragmentId
 from objstore.placement.layout import compute_layout
 from objstore.placement.topology import Topology
-from objstore.repair.inventory import Inventory, Record
+from objstore.repair.inventory import Inventory
+from objstore.repair.record import Record
 from objstore.repair.redundancy import Copy, replica_level, segment_level
 from objstore.repair.tally import Harm
 

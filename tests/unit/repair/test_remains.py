@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from objstore.model.cluster import ErasureCode
 from objstore.model.ids import BucketId
 from objstore.model.records import Attempt
-from objstore.repair.inventory import Inventory, Record
+from objstore.repair.inventory import Inventory
+from objstore.repair.record import Record
 
 UPLOADS = tuple(bytes((i,)) * 16 for i in (1, 2))
 UPLOAD_KEYS = {upload: bytes(16) + b"\x02k\x00" + upload for upload in UPLOADS}

@@ -18,8 +18,9 @@ from objstore.ports import Buffer
 from objstore.register.change import Decision, Outcome, apply, body_of
 from objstore.register.proposer import Retry, Send, Target, WriteRound
 from objstore.repair.antientropy import AntiEntropy
-from objstore.repair.inventory import Inventory, Record
+from objstore.repair.inventory import Inventory
 from objstore.repair.reading import look_at
+from objstore.repair.record import Record
 from objstore.repair.surveyor import Dispute
 from objstore.repair.term import _rewrite
 from objstore.repair.tombstones import Tombstones

@@ -1,0 +1,135 @@
+"""The load of `objstore bench` against a gateway: it counts what happened, sees wrong bytes, leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from urllib.parse import quote, urlsplit
+
+import boto3
+import msgspec
+import pytest
+from botocore.config import Config
+
+from objstore.bench.model import Endpoint, Measured, Phase
+from objstore.bench.processes import Workers
+from objstore.bench.session import Happening, Session
+from objstore.cli.main import main
+from objstore.model.errors import InvalidRequest
+from tests.s3.local_gateway import ACCESS_KEY, REGION, SECRET_KEY, local_gateway
+from tests.s3.memory_engine import MemoryEngine
+
+PHASE = Phase("put", 20_000, 4, 0.4, 0.1, verify=True)
+
+
+@pytest.fixture(autouse=True)
+def _few_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("objstore.bench.session.FILL_BYTES", 2 << 20)
+
+
+@pytest.fixture
+def engine() -> MemoryEngine:
+    return MemoryEngine()
+
+
+@pytest.fixture
+def url(engine: MemoryEngine) -> Iterator[str]:
+    with local_gateway(engine) as gateway:
+        yield gateway.url
+
+
+def endpoint(url: str) -> Endpoint:
+    where = urlsplit(url)
+    return Endpoint("here", where.hostname or "", where.port or 0, ACCESS_KEY, SECRET_KEY, REGION)
+
+
+def buckets(url: str) -> list[str]:
+    client = boto3.client(
+        "s3", endpoint_url=url, aws_access_key_id=ACCESS_KEY, aws_secret_access_key=SECRET_KEY, region_name=REGION,
+        config=Config(s3={"addressing_style": "path"}),
+    )  # fmt: skip
+    return [one["Name"] for one in client.list_buckets()["Buckets"]]
+
+
+def test_every_operation_is_measured_and_nothing_is_left(engine: MemoryEngine, url: str) -> None:
+    async def run() -> list[Measured]:
+        found = []
+        async with Workers(2) as workers, Session(endpoint(url), workers, 2) as session:
+            for name in ("put", "get", "range", "head", "list", "mixed", "delete"):
+                phase = msgspec.structs.replace(PHASE, operation=name)
+                happenings = [Happening(0.1, happen)] if name == "get" else []
+                found.append(await session.measure(phase, lambda *_: None, happenings))
+        return found
+
+    async def happen() -> str:
+        return "something happened"
+
+    found = asyncio.run(run())
+    for one in found:
+        assert one.ops > 0 and not one.errors and not one.mismatches, one
+        assert one.latency.p50 <= one.latency.p99 <= one.latency.longest
+    by_name = {one.phase.operation: one for one in found}
+    put, get, part = by_name["put"], by_name["get"], by_name["range"]
+    assert put.bytes == put.ops * 20_000 and get.bytes == get.ops * 20_000 and part.bytes == part.ops * 2_500
+    assert get.verified >= get.ops and [mark.text for mark in get.marks] == ["something happened"]
+    assert by_name["list"].keys > 0
+    assert buckets(url) == [] and engine.stored == {}
+
+
+def test_wrong_bytes_are_seen(engine: MemoryEngine, url: str) -> None:
+    async def run() -> Measured:
+        phase = msgspec.structs.replace(PHASE, size=200_000)
+        async with Workers(1) as workers, Session(endpoint(url), workers, 1) as session:
+            await session.measure(phase, lambda *_: None)
+            for blob, data in engine.stored.items():
+                engine.stored[blob] = data[:-1] + bytes([data[-1] ^ 1])
+            return await session.measure(msgspec.structs.replace(phase, operation="get"), lambda *_: None)
+
+    found = asyncio.run(run())
+    assert found.ops > 0 and 0 < found.mismatches <= found.verified
+
+
+def test_an_endpoint_that_refuses_is_said_so(url: str) -> None:
+    async def run() -> None:
+        wrong = msgspec.structs.replace(endpoint(url), secret="not it")
+        async with Workers(1) as workers, Session(wrong, workers, 1):
+            pass
+
+    with pytest.raises(InvalidRequest, match="SignatureDoesNotMatch"):
+        asyncio.run(run())
+
+
+def test_the_command(url: str, tmp_path, capsys: pytest.CaptureFixture[str]) -> None:  # type: ignore[no-untyped-def]
+    with_keys = url.replace("://", f"://{ACCESS_KEY}:{quote(SECRET_KEY, safe='')}@")
+    load = ["--operations", "put,get", "--size", "32KiB", "--concurrency", "2", "--duration", "0.3", "--warmup", "0",
+            "--processes", "1"]  # fmt: skip
+    path = tmp_path / "result.json"
+    assert main(["bench", "run", with_keys, *load, "--verify", "--output", str(path)]) == 0
+    shown = capsys.readouterr().out
+    assert "0 mismatches" in shown and SECRET_KEY not in shown + path.read_text()
+    assert main(["bench", "report", str(path)]) == 0
+    assert capsys.readouterr().out == shown
+    assert main(["bench", "compare", with_keys, with_keys, *load, "--rounds", "2"]) == 0
+    assert "A/B" in capsys.readouterr().out
+    assert buckets(url) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "http://127.0.0.1:1"], "ACCESS_KEY:SECRET@"),
+        (["run", "http://a:b@127.0.0.1:1", "--operations", "frob"], "no 'frob'"),
+        (["run", "http://a:b@127.0.0.1:1", "--size", "big"], "sizes such as"),
+        (["run", "http://a:b@127.0.0.1:1", "--kill", "n1@3"], "data folder"),
+        (["run", "http://a:b@127.0.0.1:1", "--picture", "x.gif"], ".svg"),
+        (["report", "pyproject.toml"], "not the result of a bench"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_said_what_to_do_about(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_nobody_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "run", "http://a:b@127.0.0.1:1"]) == 4
+    assert "does not answer" in capsys.readouterr().err
