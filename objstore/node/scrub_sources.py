@@ -1,7 +1,8 @@
 """What the scrub reads back, each thing with the checks that it has.
 
 - Rows of the index: their seals (INV-16). One that does not verify ends the node, which comes back without the index.
-  LMDB maps its file, so most of what is read comes from the page cache; the walk at each start reads all of it too.
+  LMDB maps its file, so most of what is read comes from the page cache. The walk at each start reads all but the
+  inline data too.
 - Records of the journal: their checksums. A damaged journal is written again from the index, as at a start.
 - Fragments: each one that the index names, from the medium as far as the system lets us: that it lies there, is the
   one it should be, and every checksum of it. What is wrong goes to quarantine, the survey misses it, and repair makes

@@ -14,8 +14,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from objstore.model.errors import Fatal
-from objstore.node import index
+from objstore.node import damage, index
+from objstore.node.register_rows import INLINE
+from objstore.node.service import INDEX
 from objstore.node.volumes import Extent, is_beyond, volume_path
+from objstore.ports import DamagedKV
 from tests.sim import layouts
 from tests.sim.cluster import SimCluster, SimNode
 from tests.sim.plan import Fault, Plan
@@ -275,7 +278,7 @@ class Faults:
         return await self._whole_again(machine)
 
     async def _rot_rows(self, fault: Fault) -> bool:
-        """Bytes of the index rot. The node notices when it reads them, or when it is started again."""
+        """Bytes of the index rot. The node notices when it reads them, when it is started again, or by its scrub."""
         if not await self._may_destroy(fault.who):
             return False
         machine, chance = self._machine(fault.who), self.cluster.random
@@ -290,6 +293,13 @@ class Faults:
         if machine.up:
             self.cluster.kill(machine)
         await self._come_back(machine)
+        try:
+            machine.rows.check(also=(INLINE,))
+        except DamagedKV as found:
+            self._note(f"the scrub of {machine.name} reads what no start does, and ends it: {found}")
+            damage.mark(machine.disk, INDEX, str(found))
+            self.cluster.kill(machine)
+            await self._come_back(machine)
         if machine.service.id != former:
             self._note(f"{machine.name} begins a new life")
         return await self._whole_again(machine)
