@@ -28,7 +28,7 @@ from gateway.s3.conditions import (
     write_condition,
 )
 from gateway.s3.errors import S3Error
-from gateway.s3.metadata import CHECKSUM_PREFIX, checksum_headers, shown_headers, stored_headers
+from gateway.s3.metadata import CHECKSUM_PREFIX, checksum_headers, overrides, shown_headers, stored_headers
 from gateway.s3.names import check_key
 from gateway.s3.payload import Payload
 from gateway.s3.ranges import Slice, parse_range, part_slice
@@ -75,6 +75,10 @@ async def put_object(call: Call) -> web.StreamResponse:
 
 async def get_object(call: Call) -> web.StreamResponse:
     """GET and HEAD: the same headers; only the body is missing from the latter."""
+    if call.access.caller.principal is None and overrides(call.target.query):
+        # Else anybody could have a public object shown as a page of this site.
+        text = "Request specific response headers cannot be used for anonymous GET requests."
+        raise S3Error("InvalidRequest", text)
     info = await call.engine.head_object(call.bucket, call.key, call.target.query.get("versionId"))
     sealing = sealing_of(call, info)
     headers = {"ETag": f'"{info.etag}"', "Last-Modified": answers.http_date(info.modified_ms), **version_headers(info)}

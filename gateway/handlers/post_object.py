@@ -15,6 +15,7 @@ from aiohttp import web
 
 from gateway.handlers.access import NOBODY, Access, secret_of
 from gateway.handlers.bodies import received
+from gateway.handlers.buckets import OWNER
 from gateway.handlers.call import Call
 from gateway.handlers.encryption import sealing_for_write, shown
 from gateway.handlers.lifecycle import expiration_headers
@@ -23,9 +24,11 @@ from gateway.handlers.objects import version_headers, written_headers
 from gateway.handlers.responses import empty, xml
 from gateway.s3 import post_policy, tags
 from gateway.s3.answers import post_response
+from gateway.s3.conditions import write_condition
 from gateway.s3.errors import S3Error
 from gateway.s3.metadata import stored_headers
 from gateway.s3.operations import Operation
+from gateway.s3.owners import check_expected_owner
 from gateway.s3.payload import Payload
 from gateway.s3.post_form import FormReader, boundary_of
 from gateway.s3.router import route
@@ -38,6 +41,7 @@ from objstore.ports import Buffer
 
 HELD_BYTES_MAX = 1 * MIB  # of a file whose length is not known before it has ended
 _TAGS_MAX = 10
+_OF_URLS = ":/?#[]@!$&'()*+,;=%"
 
 
 async def post_object(call: Call) -> web.StreamResponse:
@@ -51,7 +55,7 @@ async def post_object(call: Call) -> web.StreamResponse:
     policy = None
     auth, caller = anonymous({}), NOBODY
     if claim is not None:
-        secret, caller = await secret_of(claim.credential.access_key, call.settings.keys, call.settings.identities)
+        secret, caller = await secret_of(claim.access_key, call.settings.keys, call.settings.identities)
         auth = post_policy.check_claim(claim, secret, SigningKeys(1))
         call.trace.access_key = auth.access_key
         policy = post_policy.parse(claim.policy)
@@ -68,10 +72,7 @@ async def post_object(call: Call) -> web.StreamResponse:
 
 def _key(fields: dict[str, str], filename: str) -> str:
     if not (key := fields.get("key")):
-        text = (
-            "Bucket POST must contain a field named 'key'.  If it is specified, please check the order of the fields."
-        )
-        raise S3Error("InvalidArgument", text, extra={"ArgumentName": "key", "ArgumentValue": ""})
+        raise post_policy.missing("key")
     return key.replace("${filename}", filename)
 
 
@@ -86,6 +87,7 @@ def _as_put(call: Call, form: _Form, auth: Auth) -> Call:
     if "host" in call.headers:
         headers["host"] = call.headers["host"]
     target = call.target._replace(key=fields["key"], query=Query())
+    check_expected_owner(headers, OWNER.id)
     operation = route("PUT", call.bucket, target.key, target.query, headers)
     if operation is not Operation.PUT_OBJECT:
         raise S3Error("InvalidArgument", f"A form can only put an object, not do {operation.value}.")
@@ -105,6 +107,7 @@ async def _store(call: Call, form: _Form) -> web.StreamResponse:
         form.file(payload),
         form.size,
         stored_headers(call.headers),
+        condition=write_condition(call.headers),
         content_md5=payload.content_md5,
         finish=payload.finish,
         tags=tags.from_header(call.headers),
@@ -122,6 +125,7 @@ def _answer(call: Call, fields: dict[str, str], info: ObjectInfo, headers: dict[
     if urlsplit(where).scheme in ("http", "https") and "\n" not in where and "\r" not in where:
         etag = percent_encode(f'"{info.etag}"')
         more = f"bucket={percent_encode(call.bucket)}&key={percent_encode(call.key)}&etag={etag}"
+        where = percent_encode(where, keep=_OF_URLS)
         return empty(303, {**headers, "Location": where + ("&" if "?" in where else "?") + more})
     scheme = "https" if call.request.secure else "http"
     path = percent_encode(call.key, keep="/")

@@ -53,6 +53,11 @@ def copied_headers(request: Mapping[str, str], source: Mapping[str, str]) -> dic
     return {name: value for name, value in source.items() if name in KEPT or name.startswith(USER_PREFIX)}
 
 
+def overrides(query: Query) -> bool:
+    """Whether a read asks for other headers than those that are stored."""
+    return any("response-" + name in query for name in KEPT)
+
+
 def shown_headers(stored: Mapping[str, str], request: Mapping[str, str], query: Query) -> dict[str, str]:
     """Response headers of GET and HEAD: checksums only with x-amz-checksum-mode: ENABLED; response-* overrides."""
     shown = {name: value for name, value in stored.items() if name in KEPT or name.startswith(USER_PREFIX)}

@@ -1,14 +1,17 @@
 """What a browser upload proves with its form: the signature over its policy, and what the policy allows. Pure.
 
 A form is signed by whoever made the page, not by who uploads: every field that is sent has to be in the policy, or else
-one could be added. Source: AWS, "Creating a POST policy" and "Calculating a signature" of browser-based uploads.
+one could be added. The older signature (HMAC-SHA1 over the policy) is taken too: old libraries make such forms, and
+what it covers is the same. Source: AWS, "Creating a POST policy" and "Calculating a signature" of browser uploads.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import hmac
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,10 +22,12 @@ from gateway.s3.errors import S3Error
 from gateway.s3.sigv4 import Auth, Credential, PayloadMode, SigningKeys, old_signature, read_credential
 
 ALGORITHM = "AWS4-HMAC-SHA256"
+_OF_OLD_SIGNATURE = ("awsaccesskeyid", "policy", "signature")
 _OF_SIGNATURE = ("x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-signature", "policy")
 # That need not be in the policy; x-ignore-* beside them.
-_FREE = frozenset(("x-amz-signature", "file", "policy"))
+_FREE = frozenset(("x-amz-signature", "signature", "awsaccesskeyid", "file", "policy"))
 _OPERATORS = ("eq", "starts-with")
+_EXPIRATION = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?Z")
 
 
 class Condition(NamedTuple):
@@ -50,30 +55,30 @@ class Policy:
 class Claim:
     """What a form says of its signature, before anything of it is believed."""
 
-    credential: Credential
-    date: str
+    access_key: str
     signature: str
     policy: str  # base64, as signed
+    credential: Credential | None = None  # None: the older signature
+    date: str = ""
 
 
 def read_claim(fields: Mapping[str, str]) -> Claim | None:
     """None: nobody signed. S3Error."""
     if "policy" not in fields and not any(name in fields for name in ("x-amz-signature", "signature")):
         return None
-    if "x-amz-algorithm" not in fields and ("awsaccesskeyid" in fields or "signature" in fields):
-        raise old_signature()
     if "x-amz-security-token" in fields:
         raise S3Error("InvalidToken")
-    for name in _OF_SIGNATURE:
+    is_old = "x-amz-algorithm" not in fields and ("awsaccesskeyid" in fields or "signature" in fields)
+    for name in _OF_OLD_SIGNATURE if is_old else _OF_SIGNATURE:
         if name not in fields:
             raise missing(name)
+    if is_old:
+        return Claim(fields["awsaccesskeyid"], fields["signature"], fields["policy"])
     if fields["x-amz-algorithm"] != ALGORITHM:
         raise old_signature()
     date = fields["x-amz-date"]
-    return Claim(
-        read_credential("InvalidArgument", fields["x-amz-credential"], date), date, fields["x-amz-signature"],
-        fields["policy"],
-    )  # fmt: skip
+    credential = read_credential("InvalidArgument", fields["x-amz-credential"], date)
+    return Claim(credential.access_key, fields["x-amz-signature"], fields["policy"], credential, date)
 
 
 def missing(name: str) -> S3Error:
@@ -83,22 +88,25 @@ def missing(name: str) -> S3Error:
 
 def check_claim(claim: Claim, secret: str | None, keys: SigningKeys) -> Auth:
     """`secret` None: the access key is not known. S3Error."""
-    credential = claim.credential
     if secret is None:
-        raise S3Error("InvalidAccessKeyId", extra={"AWSAccessKeyId": credential.access_key})
-    key = keys.derive(secret, credential.date, credential.region)
-    if not signed_by(key, claim.policy, claim.signature):
+        raise S3Error("InvalidAccessKeyId", extra={"AWSAccessKeyId": claim.access_key})
+    credential, key = claim.credential, b""
+    if credential is None:
+        made = base64.b64encode(hmac.digest(secret.encode(), claim.policy.encode(), "sha1"))
+        fits = hmac.compare_digest(made, claim.signature.encode())
+    else:
+        key = keys.derive(secret, credential.date, credential.region)
+        fits = signed_by(key, claim.policy, claim.signature)
+    if not fits:
         extra = {
-            "AWSAccessKeyId": credential.access_key,
+            "AWSAccessKeyId": claim.access_key,
             "StringToSign": claim.policy,
             "SignatureProvided": claim.signature,
             "Hint": "The string to sign is the field policy as it was sent. Is the secret that of this key?",
         }
         raise S3Error("SignatureDoesNotMatch", extra=extra)
-    return Auth(
-        credential.access_key, PayloadMode.UNSIGNED, "", claim.date, credential.scope, claim.signature, key,
-        presigned=True,
-    )  # fmt: skip
+    scope = credential.scope if credential is not None else ""
+    return Auth(claim.access_key, PayloadMode.UNSIGNED, "", claim.date, scope, claim.signature, key, presigned=True)
 
 
 # --- the policy --------------------------------------------------------------------------------------------------
@@ -157,12 +165,11 @@ def _sizes(given: list[Any]) -> tuple[int, int]:
 
 def _time(text: Any) -> float:
     try:
-        found = datetime.fromisoformat(text)
-    except (TypeError, ValueError):
-        raise _invalid(f"Invalid 'expiration' value: '{text}'") from None
-    if found.tzinfo is None:
-        raise _invalid(f"Invalid 'expiration' value: '{text}'")
-    return found.timestamp()
+        if not isinstance(text, str) or not _EXPIRATION.fullmatch(text):
+            raise ValueError(text)
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError):
+        raise _invalid(f"Invalid 'expiration' value: '{text}'"[:200]) from None
 
 
 def check(policy: Policy, bucket: str, fields: Mapping[str, str], now_s: float) -> None:
@@ -201,12 +208,19 @@ def _against(reason: str) -> S3Error:
 
 # --- fields as headers of a PUT --------------------------------------------------------------------------------------
 
-_PLAIN = ("cache-control", "content-type", "content-disposition", "content-encoding", "content-language", "expires")
+_PLAIN = (
+    *("cache-control", "content-type", "content-disposition", "content-encoding", "content-language", "expires"),
+    *("content-md5", "if-match", "if-none-match"),
+)
 _NOT_OF_OBJECTS = frozenset((*_OF_SIGNATURE, "x-amz-security-token"))
+_NOT_OF_FORMS = ("x-amz-write-offset-bytes", "x-amz-content-sha256", "x-amz-copy-source")
 
 
 def as_headers(fields: Mapping[str, str], file_type: str) -> dict[str, str]:
-    """What the same PutObject would carry. The tags, which a form has as a document, are not among them."""
+    """What the same PutObject would carry. The tags, which a form has as a document, are not among them. S3Error."""
+    for name in _NOT_OF_FORMS:
+        if name in fields:
+            raise S3Error("NotImplemented", f"The field {name} is not implemented for PostObject.")
     headers = {"content-type": file_type} if file_type else {}
     headers |= {name: fields[name] for name in _PLAIN if name in fields}
     headers |= {

@@ -217,6 +217,9 @@ def _claim_of_header(header: str, headers: Mapping[str, str]) -> Claim:
     if not found:
         if _OLD_AUTHORIZATION.fullmatch(header):
             raise old_signature()
+        if header.startswith("AWS4-ECDSA-P256-SHA256"):
+            text = "Signature Version 4A (AWS4-ECDSA-P256-SHA256) is not supported; sign with AWS4-HMAC-SHA256."
+            raise S3Error("NotImplemented", text)
         raise S3Error(
             "InvalidArgument",
             "Unsupported Authorization Type",

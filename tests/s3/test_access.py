@@ -296,3 +296,13 @@ def test_reports_are_wanted_only_where_one_may_write(world: World) -> None:
 
     assert error_code(user.put_bucket_inventory_configuration, **wanted("others")) == "AccessDenied"
     user.put_bucket_inventory_configuration(**wanted("hers"))
+
+
+def test_nobody_may_choose_the_headers_of_a_public_object(world: World) -> None:
+    allow_all = {**allow("s3:GetObject", f"{ARN}mine/*"), "Principal": "*"}
+    world.root.put_bucket_policy(Bucket="mine", Policy=policy(allow_all))
+    assert world.anonymous("GET", "/mine/a/x")[0] == 200
+    status, body = world.anonymous("GET", "/mine/a/x?response-content-type=text/html")
+    assert status == 400 and b"anonymous GET" in body
+    signed = world.root.get_object(Bucket="mine", Key="a/x", ResponseContentType="text/html")
+    assert signed["ContentType"] == "text/html"

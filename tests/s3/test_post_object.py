@@ -156,6 +156,17 @@ def test_a_page_to_go_to(world: World) -> None:
         ([*USUAL, {}], {}, "InvalidPolicyDocument", "exactly one property"),
         ([*USUAL, ["matches", "$key", ""]], {}, "InvalidPolicyDocument", "Invalid condition"),
         ([*USUAL, {"x-amz-frob": "1"}], {"x-amz-frob": "1"}, "NotImplemented", "x-amz-frob"),
+        *(
+            ([*USUAL, ["starts-with", f"${name}", ""]], {name: value}, code, said)
+            for name, value, code, said in (
+                ("x-amz-write-offset-bytes", "4", "NotImplemented", "x-amz-write-offset-bytes"),
+                ("x-amz-content-sha256", "0" * 64, "NotImplemented", "x-amz-content-sha256"),
+                ("x-amz-copy-source", "photos/k", "NotImplemented", "x-amz-copy-source"),
+                ("x-amz-expected-bucket-owner", "somebody", "AccessDenied", "not owned"),
+                ("if-match", '"abc"', "NoSuchKey", ""),
+                ("content-md5", "AAAAAAAAAAAAAAAAAAAAAA==", "BadDigest", ""),
+            )
+        ),
     ],
 )  # fmt: skip
 def test_what_the_policy_does_not_allow(world: World, conditions: Any, fields: Any, code: str, said: str) -> None:
@@ -181,6 +192,9 @@ def test_what_a_policy_allows_whatever_its_case(world: World) -> None:
         ({"expiration": "2100-01-01T00:00:00Z"}, "missing conditions"),
         ({"expiration": "next year", "conditions": USUAL}, "next year"),
         ({"expiration": "2100-01-01T00:00:00", "conditions": USUAL}, "2100"),
+        ({"expiration": "2100-01-01 00:00:00+00:00", "conditions": USUAL}, "2100"),
+        ({"expiration": "2100-13-01T00:00:00Z", "conditions": USUAL}, "2100"),
+        ({"expiration": 4102444800, "conditions": USUAL}, "4102444800"),
         ([], "Invalid JSON"),
     ],
 )
@@ -204,8 +218,8 @@ def test_who_signs_and_who_does_not(world: World) -> None:
     for name in ("policy", "x-amz-signature", "x-amz-algorithm", "x-amz-credential", "x-amz-date", "key"):
         left = {other: value for other, value in good.items() if other != name}
         assert world.post(left).code == "InvalidArgument", name
-    old = {"key": "k", "AWSAccessKeyId": ACCESS_KEY, "signature": "x", "policy": good["policy"]}
-    assert "AWS4-HMAC-SHA256" in world.post(old).message
+    other = {**good, "x-amz-algorithm": "AWS4-ECDSA-P256-SHA256"}
+    assert "AWS4-HMAC-SHA256" in world.post(other).message
     assert world.post({**good, "x-amz-security-token": "t"}).code == "InvalidToken"
     assert world.post({"key": "k"}).code == "AccessDenied"  # nobody, and the bucket lets nobody in
     allow = {"Effect": "Allow", "Principal": "*", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::photos/open/*"}
@@ -215,6 +229,27 @@ def test_who_signs_and_who_does_not(world: World) -> None:
     deny = {**allow, "Effect": "Deny", "Resource": "arn:aws:s3:::photos/open/*"}
     world.s3.put_bucket_policy(Bucket="photos", Policy=json.dumps({"Version": "2012-10-17", "Statement": [deny]}))
     assert world.post(signed(USUAL, {"key": "open/k"})).code == "AccessDenied"  # the one who signed may not either
+
+
+def test_the_older_signature_of_a_form(world: World) -> None:
+    document = {"expiration": "2100-01-01T00:00:00.000Z", "conditions": [*USUAL, {"acl": "private"}]}
+    policy = base64.b64encode(json.dumps(document).encode()).decode()
+    signature = base64.b64encode(hmac.digest(SECRET_KEY.encode(), policy.encode(), "sha1")).decode()
+    good = {"key": "k", "AWSAccessKeyId": ACCESS_KEY, "acl": "private", "signature": signature, "policy": policy}
+    assert world.post(good).status == 204 and world.get("k") == b"body"
+    assert world.post({**good, "signature": signature[::-1]}).code == "SignatureDoesNotMatch"
+    assert world.post({**good, "AWSAccessKeyId": "AKIANOBODY"}).code == "InvalidAccessKeyId"
+    assert world.post({**good, "x-amz-meta-more": "1"}).code == "AccessDenied"
+    for name in ("signature", "AWSAccessKeyId", "policy"):
+        left = {other: value for other, value in good.items() if other != name}
+        assert world.post(left).code == "InvalidArgument", name
+
+
+def test_an_object_that_is_there_is_not_overwritten_if_the_form_says_so(world: World) -> None:
+    fields = {"key": "k", "if-none-match": "*"}
+    once = signed([*USUAL, {"if-none-match": "*"}], fields)
+    assert world.post(once).status == 204
+    assert world.post(once, b"other").code == "PreconditionFailed" and world.get("k") == b"body"
 
 
 def test_tags_checksums_and_encryption_are_those_of_a_put(world: World) -> None:
