@@ -112,7 +112,8 @@ def test_every_role_exports_what_the_catalogue_says_and_nothing_else(cluster: Lo
         kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
         assert kinds == {metric.name: metric.kind for metric in CATALOGUE.values() if role in metric.by}, role
         told = {re.sub(r"_(bucket|sum|count)$", "", sample) for sample, _, _ in samples(text.encode())}
-        assert told == kinds.keys(), f"{role}: has a family without samples"
+        silent = {name for name in kinds if name.startswith("objstore_notify_")}  # one sample for each target; none here
+        assert told == kinds.keys() - silent, f"{role}: has a family without samples"
     synced = {name: value for name, _, value in samples(own_metrics(cluster, "n1"))}
     assert synced["objstore_fsync_duration_seconds_count"] > 0
 
