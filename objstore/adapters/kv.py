@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -158,16 +159,21 @@ class LmdbKV:
 
     def walk(self) -> None:
         """Read every page in use, those of LMDB's list of free pages too, which no row shows and every commit needs:
-        a copy that goes nowhere does. Raises DamagedKV; blocking, at start. See `objstore.cli.store` on signals."""
-        nowhere = os.open(os.devnull, os.O_WRONLY)
+        a copy that is thrown away does. Raises DamagedKV; blocking, at start. See `objstore.cli.store` on signals."""
+        drain, copy = os.pipe()  # not /dev/null: most kernels do not look at what is written there
+        reader = threading.Thread(target=_read_to_the_end, args=(drain,))
+        reader.start()
         try:
-            self._env.copyfd(nowhere, compact=True)
+            self._env.copyfd(copy, compact=True)
         except lmdb.IncompatibleError:
             pass  # its count of pages does not add up: leaked ones are no damage, and one used twice shows in the rows
         except lmdb.Error as error:
+            if str(error).endswith(os.strerror(errno.EFAULT)):
+                raise DamagedKV(f"pages lead behind the end of the file: {error}") from error
             raise _as_os_error(error) from error
         finally:
-            os.close(nowhere)
+            os.close(copy)
+            reader.join()
 
     def close(self) -> None:
         self._env.close()
@@ -183,6 +189,12 @@ def _checked(key: bytes) -> bytes:
     if not 0 < len(key) <= KEY_BYTES_MAX:
         raise ValueError(f"a key has 1 to {KEY_BYTES_MAX} bytes, not {len(key)}")
     return key
+
+
+def _read_to_the_end(pipe: int) -> None:
+    with open(pipe, "rb", buffering=0) as file:
+        while file.read(1 << 20):
+            pass
 
 
 def _as_os_error(error: lmdb.Error) -> OSError:

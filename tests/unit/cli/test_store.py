@@ -171,3 +171,18 @@ def test_a_store_cut_anywhere_is_set_aside_or_can_be_written(
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0, pages
     assert seen["aside"] and (seen["sound"] or left == 1000), seen
+
+
+def test_a_value_that_would_reach_behind_the_end_is_damage(tmp_path: Path) -> None:
+    """Some kernels tell it when the value is copied anywhere, others only when somebody reads the copy."""
+    store = SealedKV(LmdbKV(tmp_path / "kv", TABLES), COUNTED)
+    store.commit([("a", b"key %02d" % number, b"\xab" * 5 * PAGE) for number in range(50)])
+    store.close()
+    file = tmp_path / "kv" / "data.mdb"
+    raw = bytearray(file.read_bytes())
+    start = raw.index(b"\xab" * PAGE)  # behind 16 bytes: number of the page, flags, and how many follow (4 bytes)
+    assert start % PAGE == 16 and int.from_bytes(raw[start - 4 : start], "little") == 6
+    raw[start - 2] = 1
+    file.write_bytes(raw)
+    disk, found = opened(tmp_path)
+    assert found == {} and disk.exists("kv.damaged-1")

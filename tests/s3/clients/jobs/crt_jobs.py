@@ -30,11 +30,11 @@ def transfer() -> None:
         manager.upload("up", BUCKET, "ä/big").result()
         assert s3.head_object(Bucket=BUCKET, Key="ä/big")["ETag"].endswith('-5"')
         manager.download(BUCKET, "ä/big", "down").result()
-        with open("down", "rb") as file:
-            assert file.read() == BODY
         manager.upload(io.BytesIO(b"small"), BUCKET, "small").result()
         assert s3.get_object(Bucket=BUCKET, Key="small", ChecksumMode="ENABLED")["ChecksumCRC32"]
         manager.delete(BUCKET, "small").result()
+    with open("down", "rb") as file:  # only the end of the manager waits until the file has its name
+        assert file.read() == BODY
     assert s3.list_objects_v2(Bucket=BUCKET)["KeyCount"] == 1
     s3.close()
 
