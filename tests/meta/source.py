@@ -40,9 +40,11 @@ def names() -> frozenset[str]:
     return frozenset(module.name for module in modules())
 
 
-def imports(module: Module) -> Iterator[tuple[str, int]]:
-    """(imported module, line). `from a import b` counts as a.b where that is a module, else as a."""
-    for node in ast.walk(module.tree):
+def imports(module: Module, *, at_load: bool = False) -> Iterator[tuple[str, int]]:
+    """(imported module, line). `from a import b` counts as a.b where that is a module, else as a.
+
+    at_load: only what is imported when the module is, not what its functions or a type checker want."""
+    for node in _run_at_load(module.tree) if at_load else ast.walk(module.tree):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -54,6 +56,14 @@ def imports(module: Module) -> Iterator[tuple[str, int]]:
         elif isinstance(node, ast.Call) and dotted(node.func).endswith("import_module") and node.args:
             first = node.args[0]
             yield from [(str(first.value), node.lineno)] if isinstance(first, ast.Constant) else []
+
+
+def _run_at_load(node: ast.AST) -> Iterator[ast.AST]:
+    for child in ast.iter_child_nodes(node):
+        later = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        if not later and not (isinstance(child, ast.If) and dotted(child.test).endswith("TYPE_CHECKING")):
+            yield child
+            yield from _run_at_load(child)
 
 
 def dotted(node: ast.expr) -> str:

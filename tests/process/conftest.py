@@ -20,8 +20,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.process)
             item.add_marker(pytest.mark.timeout(150))
-            if item.get_closest_marker("long") and os.environ.get("OBJSTORE_LONG") != "1":
-                item.add_marker(pytest.mark.skip("takes long: set OBJSTORE_LONG=1, as make prove does"))
 
 
 @pytest.fixture
@@ -32,7 +30,7 @@ def cluster() -> Iterator[LocalCluster]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # an idle cluster costs more within a minute than a start
 def _shared() -> Iterator[LocalCluster]:
     with LocalCluster(8, "4+2", out_after=600) as running:
         yield running
@@ -40,7 +38,7 @@ def _shared() -> Iterator[LocalCluster]:
 
 @pytest.fixture
 def shared(_shared: LocalCluster) -> LocalCluster:
-    """One cluster for all tests that leave every process running; healthy at the start of each."""
+    """One cluster for all tests of a module that leave every process running; healthy at the start of each."""
     _shared.wait_healthy(60)
     return _shared
 

@@ -167,17 +167,6 @@ def test_the_status_tells_the_truth_the_moment_a_node_dies(shared: LocalCluster)
     shared.start("n3")
 
 
-def test_two_gateways_show_the_same() -> None:
-    with LocalCluster(6, "4+2", gateways=2) as cluster:
-        one, other = (cluster.boto3_client(endpoint_url=url) for url in cluster.endpoints)
-        one.create_bucket(Bucket="bkt")
-        for number in range(20):
-            one.put_object(Bucket="bkt", Key="k", Body=body(number))
-            assert other.get_object(Bucket="bkt", Key="k")["Body"].read() == body(number)
-        one.close()
-        other.close()
-
-
 def test_a_process_that_cannot_start_says_why_and_nothing_is_left(tmp_path: Path) -> None:
     cluster = LocalCluster(folder=tmp_path, environment={"OBJSTORE_CLUSTER__CODEC": "abacus"})
     with pytest.raises(StartFailed, match="c1 ended with exit code 2 before it was ready") as failure:

@@ -21,6 +21,7 @@ import pytest
 from objstore.testing.cluster import LocalCluster
 from objstore.testing.s3client import Answer, S3Client
 from tests.process.chaos import gateways
+from tests.process.test_cluster import body
 
 COMPLETE = "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{}</ETag></Part></CompleteMultipartUpload>"
 DELETE = '<Delete xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{}</Delete>'
@@ -28,12 +29,23 @@ ABSENT = {"If-None-Match": "*"}
 
 
 @pytest.fixture(scope="module")
-def fronts() -> Iterator[tuple[S3Client, S3Client]]:
-    with LocalCluster(7, "4+2", gateways=2, out_after=600) as cluster:
-        cluster.wait_healthy(60)
-        with gateways(cluster) as clients:
-            clients["g1"].create_bucket("race")
-            yield clients["g1"], clients["g2"]
+def _cluster() -> Iterator[LocalCluster]:
+    with LocalCluster(7, "4+2", gateways=2, out_after=600) as running:
+        running.wait_healthy(60)
+        running.s3_client().create_bucket("race")
+        yield running
+
+
+@pytest.fixture
+def cluster(_cluster: LocalCluster) -> LocalCluster:
+    _cluster.wait_healthy(60)
+    return _cluster
+
+
+@pytest.fixture
+def fronts(cluster: LocalCluster) -> Iterator[tuple[S3Client, S3Client]]:
+    with gateways(cluster) as clients:
+        yield clients["g1"], clients["g2"]
 
 
 def race(count: int, run: Callable[[int], Answer]) -> list[Answer]:
@@ -65,6 +77,13 @@ def winners(answers: list[Answer]) -> list[int]:
     assert found.get("200", 0) == 1 or (found.get("200", 0) == 0 and "ServiceUnavailable" in found), found
     wanted = "" if "200" in found else "ServiceUnavailable"
     return [number for number, answer in enumerate(answers) if answer.code == wanted]
+
+
+def test_two_gateways_show_the_same(fronts: tuple[S3Client, S3Client]) -> None:
+    one, other = fronts
+    for number in range(20):
+        one.put("race", "k", body(number))
+        assert other.get("race", "k") == body(number)
 
 
 @pytest.mark.parametrize("count", [50, pytest.param(20, marks=pytest.mark.long)])
@@ -143,49 +162,42 @@ def test_each_etag_has_one_winner_among_puts_deletes_and_batches_of_deletes(
         assert left in [f"put {winner}".encode() if winner % 3 == 0 else None for winner in winners(found)]
 
 
-def test_a_counter_counts_each_acknowledged_increment_once_though_a_node_dies(cluster_of_two: LocalCluster) -> None:
+def test_a_counter_counts_each_acknowledged_increment_once_though_a_node_dies(
+    cluster: LocalCluster, fronts: tuple[S3Client, S3Client]
+) -> None:
     """The object is the list of all increments, so that a lost or doubled one shows."""
     writers, path = 50, "/race/counter"
-    with gateways(cluster_of_two) as clients:
-        fronts = list(clients.values())
-        fronts[0].create_bucket("race")
-        fronts[0].request("PUT", path, body=b"[]")
-        done: dict[str, list[str]] = {"200": [], "412": [], "open": []}
+    fronts[0].request("PUT", path, body=b"[]")
+    done: dict[str, list[str]] = {"200": [], "412": [], "open": []}
 
-        def increment(number: int) -> None:
-            chance, attempt = random.Random(number), 0
-            deadline = time.monotonic() + 90
-            while time.monotonic() < deadline:
-                attempt += 1
-                mine, front = f"{number}.{attempt}", fronts[chance.randrange(2)]
-                try:
-                    found = front.request("GET", path)
-                    body = json.dumps([*json.loads(found.body), mine]).encode()
-                    answer = front.request("PUT", path, body=body, headers={"If-Match": found.headers["ETag"]})
-                except (OSError, HTTPException, ValueError):  # ValueError: a 503 instead of the list
-                    done["open"].append(mine)
-                    continue
-                done[{200: "200", 412: "412"}.get(answer.status, "open")].append(mine)
-                if answer.status == 200:
-                    return
-                time.sleep(chance.uniform(0, 0.3))  # so that not all of them come again at once
+    def increment(number: int) -> None:
+        chance, attempt = random.Random(number), 0
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline:
+            attempt += 1
+            mine, front = f"{number}.{attempt}", fronts[chance.randrange(2)]
+            try:
+                found = front.request("GET", path)
+                body = json.dumps([*json.loads(found.body), mine]).encode()
+                answer = front.request("PUT", path, body=body, headers={"If-Match": found.headers["ETag"]})
+            except (OSError, HTTPException, ValueError):  # ValueError: a 503 instead of the list
+                done["open"].append(mine)
+                continue
+            done[{200: "200", 412: "412"}.get(answer.status, "open")].append(mine)
+            if answer.status == 200:
+                return
+            time.sleep(chance.uniform(0, 0.3))  # so that not all of them come again at once
 
-        with ThreadPoolExecutor(writers) as pool:
-            jobs = [pool.submit(increment, number) for number in range(writers)]
-            while len(done["200"]) < writers // 3 and not all(job.done() for job in jobs):
-                time.sleep(0.01)
-            cluster_of_two.kill("n3")
-            for job in jobs:
-                job.result()
-        final = json.loads(fronts[1].get("race", "counter"))
+    with ThreadPoolExecutor(writers) as pool:
+        jobs = [pool.submit(increment, number) for number in range(writers)]
+        while len(done["200"]) < writers // 3 and not all(job.done() for job in jobs):
+            time.sleep(0.01)
+        cluster.kill("n3")
+        for job in jobs:
+            job.result()
+    final = json.loads(fronts[1].get("race", "counter"))
+    cluster.start("n3")
     assert len(done["200"]) == writers
     assert len(final) == len(set(final))
     assert set(done["200"]) <= set(final) <= set(done["200"]) | set(done["open"])
     assert not set(done["412"]) & set(final)
-
-
-@pytest.fixture
-def cluster_of_two() -> Iterator[LocalCluster]:
-    with LocalCluster(8, "4+2", gateways=2) as cluster:
-        cluster.wait_healthy(60)
-        yield cluster

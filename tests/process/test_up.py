@@ -20,7 +20,9 @@ from objstore.testing.s3client import S3Client
 from tests.meta.source import ROOT
 from tests.process.conftest import Objstore
 
+FEW = ("--nodes", "4", "--ec", "2+1")
 UP = ("up", "--detach", "--port", "0", "--out-after", "3", "--down-after", "1")
+UP_FEW = (*UP, *FEW, "--repairers", "1")
 
 
 def state_of(tmp_path: Path) -> State:
@@ -83,7 +85,7 @@ def test_a_day_with_the_command_line(objstore: Objstore, tmp_path: Path) -> None
 
 
 def test_a_node_killed_by_its_pid_stays_dead_until_it_is_started(objstore: Objstore, tmp_path: Path) -> None:
-    assert objstore(*UP).returncode == 0
+    assert objstore(*UP_FEW).returncode == 0
     wait_healthy(objstore)
     [pid] = [member.pid for member in state_of(tmp_path).members if member.name == "n3"]
     os.kill(pid, signal.SIGKILL)
@@ -95,7 +97,7 @@ def test_a_node_killed_by_its_pid_stays_dead_until_it_is_started(objstore: Objst
 
 
 def test_after_kill_9_of_all_processes_up_starts_the_same_cluster(objstore: Objstore, tmp_path: Path) -> None:
-    assert objstore(*UP, "--gateways", "2", "--repairers", "1").returncode == 0
+    assert objstore(*UP_FEW, "--gateways", "2").returncode == 0
     before = state_of(tmp_path)
     with client_of(tmp_path) as client:
         client.create_bucket("bkt")
@@ -115,7 +117,7 @@ def test_after_kill_9_of_all_processes_up_starts_the_same_cluster(objstore: Objs
 
 
 def test_a_remembered_port_that_is_busy_is_passed_over_and_said(objstore: Objstore, tmp_path: Path) -> None:
-    assert objstore(*UP).returncode == 0
+    assert objstore(*UP_FEW).returncode == 0
     port = int(state_of(tmp_path).endpoints[0].rpartition(":")[2])
     assert objstore("down").returncode == 0
     with socket.create_server((HOST, port)):
@@ -126,7 +128,7 @@ def test_a_remembered_port_that_is_busy_is_passed_over_and_said(objstore: Objsto
 
 
 def test_a_wiped_node_is_said_to_start_empty(objstore: Objstore) -> None:
-    assert objstore(*UP).returncode == 0
+    assert objstore(*UP_FEW).returncode == 0
     wipe = objstore("chaos", "wipe", "n3")
     assert wipe.returncode == 0 and "undo" not in wipe.stderr
     assert "n3 started as a new, empty node" in objstore("chaos", "start", "n3").stdout
@@ -136,7 +138,7 @@ def test_a_wiped_node_is_said_to_start_empty(objstore: Objstore) -> None:
 
 
 def test_children_die_with_a_supervisor_that_is_killed(objstore: Objstore, tmp_path: Path) -> None:
-    assert objstore(*UP).returncode == 0
+    assert objstore(*UP_FEW).returncode == 0
     state = state_of(tmp_path)
     os.kill(state.pid, signal.SIGKILL)
     deadline = time.monotonic() + 10
@@ -148,7 +150,7 @@ def test_children_die_with_a_supervisor_that_is_killed(objstore: Objstore, tmp_p
 def test_ctrl_c_ends_a_cluster_in_the_foreground_without_a_traceback(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with subprocess.Popen(
-        [sys.executable, "-m", "objstore", "up", "--data", str(data), "--port", "0"],
+        [sys.executable, "-m", "objstore", "up", "--data", str(data), "--port", "0", *FEW],
         env={**os.environ, "XDG_STATE_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)},
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as up:  # fmt: skip

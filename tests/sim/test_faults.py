@@ -11,9 +11,8 @@ from tests.sim.runner import run_seed
 from tests.sim.search import run_twice, search
 
 ROOT = Path(__file__).parents[2]
-SEEDS = range(200)  # and those that once failed, below; CI runs many more
-AT_A_TIME = 40
-JOBS = 2
+SEEDS = range(60)  # and those that once failed, below; `make prove` goes on from there
+AT_A_TIME = 10
 REGRESSIONS = {
     20: "an operator's change of the layout whose answer was lost",
     652: "reads ask members whose lease this gateway does not know of",
@@ -25,7 +24,7 @@ REGRESSIONS = {
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("first", SEEDS[::AT_A_TIME])
 def test_faulty_runs_keep_the_promises(first: int, capfd: pytest.CaptureFixture[str]) -> None:
-    bad = search(SEEDS[first : first + AT_A_TIME], jobs=JOBS, minutes=0, twice=False)
+    bad = search(SEEDS[first : first + AT_A_TIME], jobs=1, minutes=0, twice=False)
     assert not bad, capfd.readouterr().out
 
 

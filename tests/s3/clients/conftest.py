@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -23,8 +22,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.process)
             item.add_marker(pytest.mark.client)
             item.add_marker(pytest.mark.timeout(150))
-            if item.get_closest_marker("long") and os.environ.get("OBJSTORE_LONG") != "1":
-                item.add_marker(pytest.mark.skip("takes long: set OBJSTORE_LONG=1, as make prove does"))
 
 
 @pytest.fixture(scope="session")

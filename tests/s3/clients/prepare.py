@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 JAVASCRIPT = "javascript"
@@ -26,6 +27,7 @@ PYTHON_LIBRARIES = {
     "opendal": ["opendal>=0.46"],
 }
 _DONE = "wanted.txt"
+_AT_ONCE = 4
 _ATTEMPTS = 4
 _PAUSE_S = 10.0
 
@@ -33,12 +35,16 @@ _PAUSE_S = 10.0
 def main(folder: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-warn-conflicts"]
-    for name, wanted in PYTHON_LIBRARIES.items():
-        install = [*pip, "--only-binary", ":all:", "--target", ".", *wanted]
-        _prepare(folder / name, "\n".join([*wanted, f"Python {sys.version_info[:2]}"]), install)
+    npm = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"]
     package = HERE / "jobs" / "package.json"
-    install = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"]
-    _prepare(folder / JAVASCRIPT, package.read_text(), install, package)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        jobs = [pool.submit(_prepare, folder / JAVASCRIPT, package.read_text(), npm, package)]
+        for name, wanted in PYTHON_LIBRARIES.items():
+            install = [*pip, "--only-binary", ":all:", "--target", ".", *wanted]
+            wish = "\n".join([*wanted, f"Python {sys.version_info[:2]}"])
+            jobs.append(pool.submit(_prepare, folder / name, wish, install))
+    for job in jobs:
+        job.result()
     return 0
 
 

@@ -24,7 +24,7 @@ class Canary:
     lane: str
     why: str  # what is planted, in words
     limit: int = 200
-    quick: bool = False  # found within a second or two: part of `make test`
+    quick: bool = False  # found within a second or two: `make test` looks for one of each lane
 
 
 def source_path(module: str) -> Path:

@@ -41,6 +41,7 @@ from objstore.wire.messages import (
 )
 from tests.sim.disk import SimDisk, SimFile
 from tests.sim.kv import SimKV
+from tests.sim.loop import run as run_in_virtual_time
 from tests.unit.node.rig import BITS, CLUSTER, Rig, ask, ballot, run, with_node
 from tests.unit.node.test_registers import key
 
@@ -363,7 +364,7 @@ def test_the_scrub_finds_rot_in_the_journal_and_has_it_written_again(newest: boo
         assert node.report().scrub.found_ever == ScrubFound(records=1), "and finds nothing more"
         await node.close()
 
-    run(main())
+    run_in_virtual_time(main, 1)
 
 
 @pytest.mark.parametrize("left", [0, 1, 100, 300, 1000, 2500])

@@ -1,4 +1,4 @@
-"""The canaries fit the product as it is, and those that are found at once are found. (All: `tests.sim --canaries`.)"""
+"""The canaries fit the product as it is, and each search finds one. (All of them: `tests.sim --canaries`.)"""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.sim.canaries import hunt
 from tests.sim.canaries.canary import ROOT, Canary, misfits, source_path, spoiled
 from tests.sim.canaries.planted import CANARIES
 
-QUICK = [canary for canary in CANARIES if canary.quick]
+QUICK = {canary.lane: canary for canary in CANARIES if canary.quick}  # one of each lane: no search is blind
 
 
 def test_names_are_distinct_and_there_are_many() -> None:
@@ -37,8 +37,8 @@ def test_a_canary_names_a_search_that_exists(canary: Canary) -> None:
         assert canary.lane in ("sim", "explorer")
 
 
-def test_quick_canaries_are_found() -> None:
-    found = list(hunt.hunt_all(QUICK, calm=False))
+def test_each_search_finds_a_canary() -> None:
+    found = list(hunt.hunt_all([*QUICK.values()], calm=False))
     assert not [hunt.row(finding) for finding in found if not finding.said]
 
 
