@@ -19,10 +19,13 @@ from aiohttp.http_exceptions import LineTooLong
 
 from gateway import pages
 from gateway.handlers import HANDLERS, buckets, cors
-from gateway.handlers.access import Access, authenticate
+from gateway.handlers.access import Access
 from gateway.handlers.call import Call, Trace
+from gateway.handlers.callers import authenticate
 from gateway.handlers.responses import as_s3_error, close_if_unread, empty, failure, resource, stamp
+from gateway.handlers.sts import answer as answer_sts
 from gateway.port import Engine
+from gateway.s3 import sts
 from gateway.s3.errors import S3Error
 from gateway.s3.owners import check_expected_owner
 from gateway.s3.router import route
@@ -114,6 +117,8 @@ class Gateway:
             )
         if len(self._busy) > settings.requests_max:
             raise S3Error("SlowDown")
+        if sts.is_for_sts(request.method, target, headers):
+            return await answer_sts(request, trace, target, headers, settings, self._signing_keys)
         if request.method == "OPTIONS":
             trace.operation = cors.PREFLIGHT
             return await cors.preflight(self.engine, target, headers)

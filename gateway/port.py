@@ -24,7 +24,7 @@ from objstore.engine.types import (
     WriteCondition,
 )
 from objstore.model import notification
-from objstore.model.identity import Identity
+from objstore.model.identity import Identity, RoleIdentity, Session
 from objstore.model.records import NO_LOCK, BucketState, Lock, ObjectVersion
 from objstore.model.sealed import Sealed
 from objstore.ports import Buffer
@@ -36,6 +36,18 @@ Finish: TypeAlias = Callable[[], dict[str, str]]
 class IdentityStore(Protocol):
     async def find(self, access_key: str) -> Identity | None:
         """None: no such key, or a disabled one. At most 2 s old."""
+
+    async def find_role(self, name: str) -> RoleIdentity | None:
+        """At most 2 s old."""
+
+    def begin_session(self, session: Session, parent_secret: str) -> tuple[Session, str]:
+        """With its access key and secret, and its token."""
+
+    def open_session(self, access_key: str, token: str) -> Session | None:
+        """None: the token is not one of these, or of another key. It may have expired."""
+
+    def is_parent(self, session: Session, secret: str) -> bool:
+        """Whether the permanent key behind the session still has the secret that it had."""
 
 
 class Engine(Protocol):
@@ -108,6 +120,19 @@ class Engine(Protocol):
     ) -> str:
         """Change what is known of a version (tags, lock), not its bytes; its id as shown. `edit` as above. `event`: how
         notifications call it, if they tell of it."""
+
+    async def rename_object(
+        self,
+        bucket: str,
+        source: str,
+        target: str,
+        *,
+        condition: WriteCondition = ALWAYS,
+        source_condition: WriteCondition = ALWAYS,
+        token: str = "",
+    ) -> None:
+        """Give the object `source` the key `target`, in one moment; `condition` is of what is there. `token`: the same
+        for all repeats of a request. NoSuchKey, PreconditionFailed, NotRenamable (versioned), TooManyRenames."""
 
     def read(self, info: ObjectInfo, offset: int, length: int, sealing: Sealing | None = None) -> AsyncIterator[Buffer]:
         """Exactly `length` verified bytes, or an exception. An encrypted object needs its `sealing`."""

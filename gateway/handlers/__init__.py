@@ -22,6 +22,7 @@ from gateway.handlers import (
     objects,
     policy,
     post_object,
+    renames,
     tagging,
 )
 from gateway.handlers.call import Call
@@ -92,6 +93,7 @@ HANDLERS: Mapping[Operation, Handler] = {
     Operation.DELETE_OBJECT: objects.delete_object,
     Operation.DELETE_OBJECTS: objects.delete_objects,
     Operation.COPY_OBJECT: copies.copy_object,
+    Operation.RENAME_OBJECT: renames.rename_object,
     Operation.CREATE_MULTIPART_UPLOAD: multipart.create_upload,
     Operation.UPLOAD_PART: multipart.upload_part,
     Operation.UPLOAD_PART_COPY: copies.copy_part,

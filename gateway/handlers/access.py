@@ -1,85 +1,37 @@
-"""Who asks, and whether they may: the secret of an access key, and the one place where requests are authorised.
+"""Whether somebody may: the one place where requests are authorised.
 
 The keys of the configuration are the root of the account: it may do everything that the policy of the bucket does not
 deny, and nothing can keep it from that policy itself. A user may do what a policy of theirs, or of the bucket, allows
 and none denies; whoever does not sign, what the policy of the bucket allows to everybody.
+A session may do what its role, or its user, may; if it was given a policy of its own, only what that allows as well,
+and what the policy of the bucket allows to that very session.
 What policies ask is collected only if there is a policy to ask, and tags of an object only if one asks for them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from aiohttp import web
 
-from gateway.port import Engine, IdentityStore
+from gateway.handlers.callers import Caller
+from gateway.port import Engine
 from gateway.s3 import policies
 from gateway.s3.actions import Need, needs
 from gateway.s3.errors import S3Error
 from gateway.s3.operations import Operation
 from gateway.s3.policies import Decision, Policy, Request
 from gateway.s3.policy_context import request_context, tag_context, tag_values
-from gateway.s3.sigv4 import Auth, SigningKeys, anonymous, check_claim, is_anonymous, read_claim
+from gateway.s3.sigv4 import Auth
 from gateway.s3.target import Target
 from objstore.model import bucketconfig
 from objstore.model.errors import NoSuchBucket, NotFound
-from objstore.model.identity import BucketPolicy, Identity, Principal, PublicAccessBlock
+from objstore.model.identity import BucketPolicy, PublicAccessBlock
 
-ROOT = Principal()
 # A root that locked itself out could not undo it otherwise.
 _OF_ROOT = frozenset(("s3:GetBucketPolicy", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy"))
 _TELLING = frozenset((Operation.GET_OBJECT, Operation.HEAD_OBJECT, Operation.GET_OBJECT_ATTRIBUTES))
 _DEFERRED = frozenset((Operation.POST_OBJECT,))  # who asks stands in the body
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    principal: Principal | None  # None: did not sign
-    policies: tuple[tuple[str, Policy], ...] = ()
-
-    @property
-    def is_root(self) -> bool:
-        return self.principal == ROOT
-
-
-NOBODY = Caller(None)
-_ROOT_CALLER = Caller(ROOT)
-
-
-async def authenticate(
-    method: str,
-    target: Target,
-    headers: Mapping[str, str],
-    *,
-    root: Mapping[str, str],
-    identities: IdentityStore | None,
-    keys: SigningKeys,
-    now: float,
-) -> tuple[Auth, Caller]:
-    """S3Error."""
-    if is_anonymous(target, headers):
-        return anonymous(headers), NOBODY
-    claim = read_claim(target, headers, now)
-    secret, caller = await secret_of(claim.credential.access_key, root, identities)
-    return check_claim(method, target, headers, claim, secret, keys), caller
-
-
-async def secret_of(
-    access_key: str, root: Mapping[str, str], identities: IdentityStore | None
-) -> tuple[str | None, Caller]:
-    secret = root.get(access_key)
-    if secret is not None:
-        return secret, _ROOT_CALLER
-    found = await identities.find(access_key) if identities is not None else None
-    if found is None:
-        return None, NOBODY
-    return found.secret, caller_of(found)
-
-
-def caller_of(identity: Identity) -> Caller:
-    read = tuple((f"policy {name}", policies.parse(document)) for name, document in identity.policies)
-    return Caller(Principal(identity.user), read)
 
 
 class Access:
@@ -147,9 +99,16 @@ class Access:
         if caller.is_root:
             return Decision(allowed="the root of the account"), ""
         own = policies.decide(caller.policies, request)
-        if own.denied or own.allowed:
+        if own.denied:
             return own, ""
-        return found, "no statement of a policy of the user or of the bucket allows it"
+        decision = own if own.allowed else found
+        if caller.limits:
+            limit = policies.decide(caller.limits, request)
+            if limit.denied:
+                return limit, ""
+            if not limit.allowed and not (of_bucket and policies.names_session(of_bucket, request)):
+                return Decision(), f"no session policy allows the {need.action} action"
+        return decision, "no statement of a policy of the user, the role or the bucket allows it"
 
     async def _bucket_policy(self, need: Need) -> tuple[Policy | None, PublicAccessBlock]:
         if need.bucket is None or need.action == "s3:CreateBucket":
@@ -178,13 +137,15 @@ class Access:
                 remote=self._request.remote or "",
                 secure=self._request.secure,
                 now_ms=self._now_ms,
+                session=self.caller.session,
             )
         context = self._context
         if need.version_id is not None:
             context = {**context, "s3:versionid": (need.version_id,)}
         if tags is not None:
             context = {**context, **tag_context(tags)}
-        asked = [policy for _, policy in self.caller.policies] + ([of_bucket] if of_bucket else [])
+        own = (*self.caller.policies, *self.caller.limits)
+        asked = [policy for _, policy in own] + ([of_bucket] if of_bucket else [])
         if need.key is not None and any(policy.asks_for_tags for policy in asked):
             context = {**context, **await self._existing_tags(need)}
         return context

@@ -11,9 +11,10 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from gateway.handlers.call import Call
+from gateway.handlers.call import Call, Trace
 from gateway.s3.errors import S3Error
 from gateway.s3.payload import Payload, read_small_body
+from gateway.settings import GatewaySettings
 from objstore.ports import Buffer
 
 _BYTES_PER_S_MIN = 256  # of a body, while the gateway waits for it: a byte now and then holds no connection
@@ -43,16 +44,19 @@ async def read_document(call: Call, *, has_checksum: bool = True) -> bytes:
     return bytes(body)
 
 
-async def received(call: Call) -> AsyncIterator[bytes]:
+def received(call: Call) -> AsyncIterator[bytes]:
+    return incoming(call.request, call.trace, call.settings)
+
+
+async def incoming(request: web.BaseRequest, trace: Trace, settings: GatewaySettings) -> AsyncIterator[bytes]:
     """Network buffers as they come. Waiting for too long, or a lost connection, is an S3Error.
 
     Every wait takes from `patience`, every byte gives a little back. What the engine takes to write does not count.
     """
-    content = call.request.content
-    trace = call.trace
-    now = call.settings.clock.monotonic
-    patience = call.settings.body_idle_s
-    _tell_to_continue(call)
+    content = request.content
+    now = settings.clock.monotonic
+    patience = settings.body_idle_s
+    _tell_to_continue(request, trace)
     while True:
         try:
             if content.total_bytes > trace.bytes_in or content.is_eof():
@@ -61,7 +65,7 @@ async def received(call: Call) -> AsyncIterator[bytes]:
                 began = now()
                 async with asyncio.timeout(patience):
                     data = await content.readany()
-                patience = min(patience - (now() - began) + len(data) / _BYTES_PER_S_MIN, call.settings.body_idle_s)
+                patience = min(patience - (now() - began) + len(data) / _BYTES_PER_S_MIN, settings.body_idle_s)
         except TimeoutError:
             raise S3Error("RequestTimeout") from None
         except (ConnectionError, web.RequestPayloadError, web.PayloadAccessError) as error:
@@ -72,8 +76,8 @@ async def received(call: Call) -> AsyncIterator[bytes]:
         yield data
 
 
-def _tell_to_continue(call: Call) -> None:
-    transport = call.request.transport
-    if call.trace.awaits_continue and transport is not None:
-        call.trace.awaits_continue = False
+def _tell_to_continue(request: web.BaseRequest, trace: Trace) -> None:
+    transport = request.transport
+    if trace.awaits_continue and transport is not None:
+        trace.awaits_continue = False
         transport.write(_CONTINUE)

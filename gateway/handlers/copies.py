@@ -13,7 +13,7 @@ from gateway.handlers.locks import lock_for_write
 from gateway.handlers.objects import version_headers
 from gateway.handlers.responses import Document, answer_in_time, close_iterator
 from gateway.s3 import answers, checksums, tags
-from gateway.s3.conditions import check_copy_source, write_condition
+from gateway.s3.conditions import check_source, write_condition
 from gateway.s3.encryption import wanted as wanted_encryption
 from gateway.s3.errors import S3Error
 from gateway.s3.listing import part_number
@@ -132,7 +132,7 @@ async def _source(call: Call) -> ObjectInfo:
         if marker.named:
             raise S3Error("InvalidRequest", "The source of a copy may not be a delete marker.") from None
         raise
-    check_copy_source(call.headers, info.etag, info.modified_ms)
+    check_source(call.headers, "x-amz-copy-source-if-", info.etag, info.modified_ms)
     return info
 
 

@@ -74,7 +74,9 @@ async def delete_block(call: Call) -> web.StreamResponse:
 
 
 async def get_ownership(call: Call) -> web.StreamResponse:
-    found = await configured(call, BucketOwnership, "OwnershipControlsNotFoundError")
+    found = bucketconfig.get((await call.engine.get_bucket(call.bucket)).config, BucketOwnership) or BucketOwnership()
+    if not found.rule:
+        raise S3Error("OwnershipControlsNotFoundError", extra={"BucketName": call.bucket})
     return xml(ownership_document(found))
 
 
@@ -84,4 +86,5 @@ async def put_ownership(call: Call) -> web.StreamResponse:
 
 
 async def delete_ownership(call: Call) -> web.StreamResponse:
-    return await deconfigure(call, BucketOwnership)
+    await configure(call, BucketOwnership(rule=""))
+    return empty(204)

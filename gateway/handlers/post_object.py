@@ -13,10 +13,11 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from gateway.handlers.access import NOBODY, Access, secret_of
+from gateway.handlers.access import Access
 from gateway.handlers.bodies import received
 from gateway.handlers.buckets import OWNER
 from gateway.handlers.call import Call
+from gateway.handlers.callers import NOBODY, secret_of
 from gateway.handlers.encryption import sealing_for_write, shown
 from gateway.handlers.lifecycle import expiration_headers
 from gateway.handlers.locks import lock_for_write
@@ -55,11 +56,14 @@ async def post_object(call: Call) -> web.StreamResponse:
     policy = None
     auth, caller = anonymous({}), NOBODY
     if claim is not None:
-        secret, caller = await secret_of(claim.access_key, call.settings.keys, call.settings.identities)
+        now = call.settings.clock.wall_ms() / 1000
+        secret, caller = await secret_of(
+            claim.access_key, claim.token, call.settings.keys, call.settings.identities, now
+        )
         auth = post_policy.check_claim(claim, secret, SigningKeys(1))
         call.trace.access_key = auth.access_key
         policy = post_policy.parse(claim.policy)
-        post_policy.check(policy, call.bucket, fields, call.settings.clock.wall_ms() / 1000)
+        post_policy.check(policy, call.bucket, fields, now)
     put = _as_put(call, form, auth)
     now_ms = call.settings.clock.wall_ms()
     access = Access(call.engine, call.request, put.target, put.headers, auth, caller, now_ms)

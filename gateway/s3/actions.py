@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from gateway.s3.locks import bypasses
 from gateway.s3.operations import Operation
+from gateway.s3.rename import rename_source
 from gateway.s3.router import copy_source
 from gateway.s3.target import Query
 
@@ -74,6 +75,7 @@ _NAMES: Mapping[Operation, str] = {
     _O.PUT_BUCKET_NOTIFICATION_CONFIGURATION: "PutBucketNotification",
     _O.PUT_BUCKET_REPLICATION: "PutReplicationConfiguration",
     _O.PUT_OBJECT_LOCK_CONFIGURATION: "PutBucketObjectLockConfiguration",
+    _O.RENAME_OBJECT: "PutObject",
     _O.PUT_PUBLIC_ACCESS_BLOCK: "PutBucketPublicAccessBlock",
     _O.UPLOAD_PART: "PutObject",
     _O.UPLOAD_PART_COPY: "PutObject",
@@ -159,6 +161,9 @@ def needs(
     if operation in _COPIES:
         source = copy_source(headers["x-amz-copy-source"])
         found.append(of_object("GetObject", source.bucket, source.key, source.version_id))
+    if operation is _O.RENAME_OBJECT:
+        source_key = rename_source(headers, bucket)
+        found += [Need("s3:GetObject", bucket, source_key), Need("s3:DeleteObject", bucket, source_key)]
     if operation in _NEW_OBJECTS:
         extra = {action for header, action in _BY_HEADER.items() if header in headers}
         found.extend(Need("s3:" + action, bucket, key) for action in sorted(extra))

@@ -78,7 +78,8 @@ def _parts(info: ObjectInfo, wanted: Wanted, algorithm: str | None) -> str:
     last = numbers[-1] if numbers else wanted.after
     text = xml.element("PartsCount", len(info.parts))
     text += xml.element("PartNumberMarker", wanted.after) + xml.element("NextPartNumberMarker", last)
-    text += xml.element("MaxParts", wanted.limit) + xml.element("IsTruncated", last < len(info.parts))
+    truncated = bool(wanted.limit) and last < len(info.parts)  # a page of none would come again and again
+    text += xml.element("MaxParts", wanted.limit) + xml.element("IsTruncated", truncated)
     for number in numbers:
         checksum = part_checksum(info, number, algorithm)
         text += "<Part>" + xml.element("PartNumber", number) + xml.element("Size", info.parts[number - 1])

@@ -111,10 +111,10 @@ def parse_versioning(body: bytes) -> str:
     if (_text(root, "MfaDelete") or "Disabled").strip() != "Disabled":
         raise S3Error("NotImplemented", "MFA delete is not implemented.")
     status = (_text(root, "Status") or "").strip()
+    if not status:
+        raise S3Error("IllegalVersioningConfigurationException", "The Status element must be specified.")
     if status not in ("Enabled", "Suspended"):
-        raise S3Error(
-            "IllegalVersioningConfigurationException", f"Status must be Enabled or Suspended, not {status!r}."
-        )
+        raise _malformed(f"Status must be Enabled or Suspended, not {status!r}")
     return status
 
 

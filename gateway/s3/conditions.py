@@ -33,9 +33,9 @@ def check_read(headers: Mapping[str, str], etag: str, modified_ms: int) -> Verdi
     return Verdict.PROCEED
 
 
-def check_copy_source(headers: Mapping[str, str], etag: str, modified_ms: int) -> None:
-    """x-amz-copy-source-if-*, same order: S3Error PreconditionFailed."""
-    name = "x-amz-copy-source-if-"
+def check_source(headers: Mapping[str, str], name: str, etag: str, modified_ms: int) -> None:
+    """Conditions of the source of a copy or a rename, in the same order. `name`: what their headers begin with.
+    S3Error PreconditionFailed."""
     match, unmodified = headers.get(name + "match"), headers.get(name + "unmodified-since")
     none_match, modified = headers.get(name + "none-match"), headers.get(name + "modified-since")
     if not _if_match(match, unmodified, etag, modified_ms):

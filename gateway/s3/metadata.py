@@ -25,11 +25,12 @@ def stored_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """What PutObject, CreateMultipartUpload and CopyObject keep of a request. S3Error MetadataTooLarge."""
     kept = {name: _text(headers[name]) for name in KEPT if name in headers}
     kept.setdefault("content-type", DEFAULT_TYPE)
-    if "content-encoding" in kept:
-        codings = ",".join(coding for coding in content_codings(headers) if coding != "aws-chunked")
-        kept["content-encoding"] = codings
-        if not codings:
-            del kept["content-encoding"]
+    codings = content_codings(headers)
+    of_object = [coding for coding in codings if coding != "aws-chunked"]
+    if not of_object:
+        kept.pop("content-encoding", None)
+    elif len(of_object) < len(codings):
+        kept["content-encoding"] = _text(",".join(of_object))
     user = {name: _text(value) for name, value in headers.items() if name.startswith(USER_PREFIX)}
     size = sum(len(name) - len(USER_PREFIX) + len(value.encode()) for name, value in user.items())
     if size > USER_METADATA_BYTES_MAX:

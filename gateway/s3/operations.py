@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import NamedTuple
 
-from gateway.s3 import encryption, lifecycle, locks, owners, xml
+from gateway.s3 import encryption, lifecycle, locks, owners, rename, xml
 
 
 class Operation(Enum):
@@ -295,6 +295,7 @@ TABLE: tuple[Row, ...] = (
         conditions=_WRITE,
         headers=f"{_NEW_OBJECT} x-amz-tagging-directive {_OF_SOURCE}",
     ),
+    _row(_O.RENAME_OBJECT, "PUT /bucket/key?renameObject", _PARTIAL, conditions=_WRITE, headers=rename.HEADERS),
     _row(
         _O.GET_OBJECT,
         "GET /bucket/key",
@@ -406,7 +407,6 @@ TABLE: tuple[Row, ...] = (
     _row(_O.PUT_BUCKET_REQUEST_PAYMENT, "PUT /bucket?requestPayment"),
     _row(_O.PUT_BUCKET_WEBSITE, "PUT /bucket?website"),
     _row(_O.PUT_OBJECT_ANNOTATION, "PUT /bucket/key?annotation"),
-    _row(_O.RENAME_OBJECT, "PUT /bucket/key?renameObject"),
     _row(_O.RESTORE_OBJECT, "POST /bucket/key?restore"),
     _row(_O.SELECT_OBJECT_CONTENT, "POST /bucket/key?select"),
     _row(_O.UPDATE_BUCKET_METADATA_ANNOTATION_TABLE_CONFIGURATION, "PUT /bucket?metadataAnnotationTable"),

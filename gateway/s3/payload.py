@@ -124,11 +124,10 @@ def _length(headers: Mapping[str, str], mode: PayloadMode) -> int:
         if name in headers:
             message = f"{name} needs a STREAMING-... value in x-amz-content-sha256, which is {mode.value}."
             raise S3Error("InvalidRequest", message)
-    if "aws-chunked" in content_codings(headers):
-        message = (
-            f"Content-Encoding: aws-chunked needs a STREAMING-... value in x-amz-content-sha256, not {mode.value}."
-        )
-        raise S3Error("InvalidRequest", message)
+    if mode is not PayloadMode.HASHED and "aws-chunked" in content_codings(headers):
+        # With a hash of the body there is no doubt: these bytes are the object, whatever was meant by the header.
+        message = f"aws-chunked encoding is not supported when x-amz-content-sha256 {mode.value} is supplied."
+        raise S3Error("InvalidArgument", message)
     return _number(headers, "content-length")
 
 

@@ -8,6 +8,7 @@ protect nothing, silently. Source: AWS, "IAM JSON policy elements reference" and
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +18,7 @@ from gateway.s3.actions import ACTIONS
 from gateway.s3.errors import S3Error
 from gateway.s3.globs import glob, matches
 from gateway.s3.policy_conditions import Condition, holds, known_key, read_operator
-from objstore.model.identity import ACCOUNT, Principal
+from objstore.model.identity import ACCOUNT, ROOT_ARN, Principal
 
 BYTES_MAX = 20 * 1024
 OLD, NEW = "2008-10-17", "2012-10-17"
@@ -26,6 +27,8 @@ _ELEMENTS = frozenset(
     ["Sid", "Effect", "Principal", "NotPrincipal", "Action", "NotAction", "Resource", "NotResource", "Condition"],
 )
 _OF_TAGS = "s3:existingobjecttag/"
+_SESSION = re.compile(r"arn:aws:sts::([0-9]{12})?:assumed-role/[^/*?]+/[^/*?]+")
+_NO_ACCOUNT = re.compile(r"(?<=^arn:aws:...):::")
 _PRINCIPAL_KINDS = frozenset(("AWS", "CanonicalUser", "Federated", "Service"))
 
 
@@ -100,6 +103,16 @@ def decide(policies: Iterable[tuple[str, Policy]], request: Request) -> Decision
                 return Decision(denied=shown)
             allowed = shown
     return Decision(allowed=allowed)
+
+
+def names_session(policy: Policy, request: Request) -> bool:
+    """Whether it allows the request to that session of a role by its own ARN: no policy of the session narrows that."""
+    who = request.principal
+    return who is not None and bool(who.role) and any(
+        one.allows and not one.not_principals and who.arn in (one.principals or ())
+        and one.applies(request, policy.variables)
+        for one in policy.statements
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=512)
@@ -230,8 +243,8 @@ def _principals(given: Mapping[str, Any], bucket: str) -> tuple[tuple[str, ...] 
 
 def _account_name(text: str) -> str:
     """ "*", an ARN, or the number of an account: that of its root then."""
-    if text == "*" or (text.startswith("arn:aws:iam::") and text.count(":") >= 5):
-        return text.replace("arn:aws:iam:::", f"arn:aws:iam::{ACCOUNT}:")
+    if text == "*" or (text.startswith("arn:aws:iam::") and text.count(":") >= 5) or _SESSION.fullmatch(text):
+        return _NO_ACCOUNT.sub(f"::{ACCOUNT}:", text)
     if text.isdigit() and len(text) == 12:
         return f"arn:aws:iam::{text}:root"
     raise malformed(f"Invalid principal in policy: {text}")
@@ -243,9 +256,9 @@ def _is(name: str, principal: Principal | None, allows: bool) -> bool:
         return True
     if principal is None:
         return False
-    if name == f"arn:aws:iam::{ACCOUNT}:root":
-        return principal.user == "" or not allows
-    return name == principal.arn
+    if name == ROOT_ARN:
+        return principal.is_root or not allows
+    return name in (principal.arn, principal.issuer_arn)
 
 
 def _conditions(given: Any) -> tuple[Condition, ...]:

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 
 from gateway.s3 import tags
 from gateway.s3.errors import S3Error
-from gateway.s3.sigv4 import Auth
+from gateway.s3.sigv4 import TOKEN, Auth
 from gateway.s3.target import Query
-from objstore.model.identity import ACCOUNT, Principal
+from objstore.model.identity import ACCOUNT, Principal, Session
 
 _OF_QUERY = ("prefix", "delimiter", "max-keys", "versionId")
 _OF_HEADERS = {
@@ -33,6 +33,7 @@ def request_context(
     remote: str,
     secure: bool,
     now_ms: int,
+    session: Session | None = None,
 ) -> dict[str, tuple[str, ...]]:
     now = datetime.fromtimestamp(now_ms / 1000, UTC)
     found = {
@@ -42,6 +43,9 @@ def request_context(
         "aws:epochtime": str(now_ms // 1000),
         **_who(auth, principal, now),
     }
+    if session is not None:
+        issued = datetime.fromtimestamp(session.issued_s, UTC)
+        found |= {"aws:tokenissuetime": issued.strftime("%Y-%m-%dT%H:%M:%SZ"), "aws:multifactorauthpresent": "false"}
     for name in _OF_QUERY:
         if (value := query.get(name)) is not None:
             found["s3:" + name.lower()] = value
@@ -50,7 +54,7 @@ def request_context(
             found[_OF_HEADERS[name]] = value
         elif name == "x-amz-copy-source":
             found["s3:x-amz-copy-source"] = value.removeprefix("/")
-        elif name.startswith("x-amz-"):
+        elif name.startswith("x-amz-") and name != TOKEN:
             found["s3:" + name] = value
     context: dict[str, tuple[str, ...]] = {name: (value,) for name, value in found.items() if value != ""}
     for name in ("s3:prefix", "s3:delimiter"):
@@ -66,10 +70,10 @@ def _who(auth: Auth, principal: Principal | None, now: datetime) -> dict[str, st
     if principal is None:
         return {"aws:principaltype": "Anonymous", "aws:userid": "anonymous"}
     found = {
-        "aws:principalarn": principal.arn,
+        "aws:principalarn": principal.issuer_arn,
         "aws:principalaccount": ACCOUNT,
-        "aws:principaltype": "User" if principal.user else "Account",
-        "aws:userid": principal.user or ACCOUNT,
+        "aws:principaltype": "AssumedRole" if principal.role else "User" if principal.user else "Account",
+        "aws:userid": principal.id,
         "s3:authtype": "REST-QUERY-STRING" if auth.presigned else "REST-HEADER",
         "s3:signatureversion": "AWS4-HMAC-SHA256",
     }

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from gateway.s3.canonical import signed_by
 from gateway.s3.errors import S3Error
-from gateway.s3.sigv4 import Auth, Credential, PayloadMode, SigningKeys, old_signature, read_credential
+from gateway.s3.sigv4 import TOKEN, Auth, Credential, PayloadMode, SigningKeys, old_signature, read_credential
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 _OF_OLD_SIGNATURE = ("awsaccesskeyid", "policy", "signature")
@@ -60,25 +60,25 @@ class Claim:
     policy: str  # base64, as signed
     credential: Credential | None = None  # None: the older signature
     date: str = ""
+    token: str | None = None  # of a session
 
 
 def read_claim(fields: Mapping[str, str]) -> Claim | None:
     """None: nobody signed. S3Error."""
     if "policy" not in fields and not any(name in fields for name in ("x-amz-signature", "signature")):
         return None
-    if "x-amz-security-token" in fields:
-        raise S3Error("InvalidToken")
+    token = fields.get(TOKEN) or None
     is_old = "x-amz-algorithm" not in fields and ("awsaccesskeyid" in fields or "signature" in fields)
     for name in _OF_OLD_SIGNATURE if is_old else _OF_SIGNATURE:
         if name not in fields:
             raise missing(name)
     if is_old:
-        return Claim(fields["awsaccesskeyid"], fields["signature"], fields["policy"])
+        return Claim(fields["awsaccesskeyid"], fields["signature"], fields["policy"], token=token)
     if fields["x-amz-algorithm"] != ALGORITHM:
         raise old_signature()
     date = fields["x-amz-date"]
     credential = read_credential("InvalidArgument", fields["x-amz-credential"], date)
-    return Claim(credential.access_key, fields["x-amz-signature"], fields["policy"], credential, date)
+    return Claim(credential.access_key, fields["x-amz-signature"], fields["policy"], credential, date, token)
 
 
 def missing(name: str) -> S3Error:
@@ -212,7 +212,7 @@ _PLAIN = (
     *("cache-control", "content-type", "content-disposition", "content-encoding", "content-language", "expires"),
     *("content-md5", "if-match", "if-none-match"),
 )
-_NOT_OF_OBJECTS = frozenset((*_OF_SIGNATURE, "x-amz-security-token"))
+_NOT_OF_OBJECTS = frozenset((*_OF_SIGNATURE, TOKEN))
 _NOT_OF_FORMS = ("x-amz-write-offset-bytes", "x-amz-content-sha256", "x-amz-copy-source")
 
 

@@ -16,6 +16,7 @@ from gateway.s3.checksums import ALGORITHMS, header_name
 from gateway.s3.errors import S3Error
 from gateway.s3.names import check_bucket_name, check_key
 from gateway.s3.operations import TABLE, Operation, Row, Scope, Support
+from gateway.s3.sigv4 import TOKEN
 from gateway.s3.target import Query, effective_headers, percent_decode
 
 # Implemented, or without an effect that could be missed.
@@ -37,6 +38,7 @@ ACCEPTED_HEADERS = frozenset(
         "x-amz-metadata-directive",
         "x-amz-mp-object-size",
         "x-amz-request-payer",  # nobody pays
+        TOKEN,
         "x-amz-sdk-checksum-algorithm",
         "x-amz-trailer",
         "x-amz-user-agent",

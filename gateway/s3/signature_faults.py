@@ -27,7 +27,7 @@ _UNSIGNED = "UNSIGNED-PAYLOAD"
 _FORWARDED_HOST = ("x-forwarded-host", "x-original-host")
 _METHODS = ("GET", "PUT", "HEAD", "POST", "DELETE")
 _REGIONS = ("us-east-1", "us-west-2", "eu-west-1", "eu-central-1", "auto")
-_SERVICES = ("execute-api", "s3-object-lambda", "s3express", "iam", "sts", "es")
+_SERVICES = ("s3", "execute-api", "s3-object-lambda", "s3express", "iam", "sts", "es")
 _USUAL = {  # values that clients sign, of headers that proxies and HTTP libraries change, add or take away
     "accept-encoding": ("identity", "gzip", "gzip, deflate", "gzip, deflate, br", "gzip, deflate, br, zstd", ""),
     "connection": ("keep-alive", "close", "Keep-Alive", ""),
@@ -56,6 +56,7 @@ class Signature(NamedTuple):
     region: str
     scope: str
     value: str
+    service: str = "s3"
 
     def to_sign(self, request: Canonical) -> str:
         return string_to_sign(self.date, self.scope, request.text())
@@ -67,7 +68,7 @@ def explain(request: Canonical, signature: Signature, path: str) -> str:
     for cause, key in _keys(signature):
         if signed_by(key, here, signature.value):
             return cause
-    key = signing_key(signature.secret, signature.day, signature.region)
+    key = _key(signature, signature.secret)
     tries = min(TRIES_MAX, BYTES_MAX // len(request.text()))
     for cause, changed in islice(_originals(request, path), tries):
         if signed_by(key, signature.to_sign(changed), signature.value):
@@ -106,19 +107,20 @@ def _keys(signature: Signature) -> Iterator[tuple[str, bytes]]:
     for one in _REGIONS:
         if one != region:
             text = f"The signing key was derived for the region {one!r}, but the Credential says {region!r}."
-            yield text + " Configure one and the same region in the client.", signing_key(secret, day, one)
+            text += " Configure one and the same region in the client."
+            yield text, signing_key(secret, day, one, signature.service)
     for one in _SERVICES:
-        text = f"The signing key was derived for the service {one!r}, but it must be 's3'."
+        text = f"The signing key was derived for the service {one!r}, but it must be {signature.service!r}."
         yield text, signing_key(secret, day, region, one)
     if known := _date(day):
         for days in (-1, 1):
             one = (known + timedelta(days=days)).strftime("%Y%m%d")
             text = f"The signing key was derived for the day {one}, but the Credential says {day}. Both must be in UTC."
-            yield text, signing_key(secret, one, region)
+            yield text, signing_key(secret, one, region, signature.service)
 
 
 def _key(signature: Signature, secret: str) -> bytes:
-    return signing_key(secret, signature.day, signature.region)
+    return signing_key(secret, signature.day, signature.region, signature.service)
 
 
 def _date(day: str) -> datetime | None:

@@ -33,6 +33,8 @@ _OLD_AUTHORIZATION = re.compile("AWS [^: ]+:[^ ]+")  # Signature Version 2
 _DATE = re.compile(r"[0-9]{8}T[0-9]{6}Z", re.ASCII)
 _HEX_SHA256 = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 _DATE_FORMAT = "%Y%m%dT%H%M%SZ"
+TOKEN = "x-amz-security-token"
+TOKEN_IN_QUERY = "X-Amz-Security-Token"
 _OLD_URL_HINT = (  # in us-east-1 boto3 and the AWS CLI presign URLs in the old way unless they are told not to
     " In boto3 that is Config(signature_version='s3v4'), in the AWS CLI it is"
     " 'aws configure set default.s3.signature_version s3v4'."
@@ -77,22 +79,32 @@ class Auth:
 
 
 class SigningKeys:
-    """Derived keys of (secret, date, region), the most recent `limit` of them. One per process."""
+    """Derived keys of (secret, credential), the most recent `limit` of them. One per process."""
 
     def __init__(self, limit: int = 64) -> None:
         self._limit = limit
-        self._keys: OrderedDict[tuple[str, str, str], bytes] = OrderedDict()
+        self._keys: OrderedDict[tuple[str, ...], bytes] = OrderedDict()
 
-    def derive(self, secret: str, date: str, region: str) -> bytes:
-        name = (secret, date, region)
+    def derive(self, secret: str, date: str, region: str, service: str = "s3") -> bytes:
+        name = (secret, date, region, service)
         if (key := self._keys.get(name)) is not None:
             self._keys.move_to_end(name)
             return key
-        key = signing_key(secret, date, region)
+        key = signing_key(secret, date, region, service)
         self._keys[name] = key
         if len(self._keys) > self._limit:
             self._keys.popitem(last=False)
         return key
+
+
+class Service(NamedTuple):
+    """What a request must be signed for."""
+
+    name: str
+    content_sha256: str = ""  # of the body, where the service finds it out itself; "": the request says it
+
+
+S3 = Service("s3")
 
 
 class Credential(NamedTuple):
@@ -101,10 +113,11 @@ class Credential(NamedTuple):
     access_key: str
     date: str
     region: str
+    service: str = "s3"
 
     @property
     def scope(self) -> str:
-        return f"{self.date}/{self.region}/s3/aws4_request"
+        return f"{self.date}/{self.region}/{self.service}/aws4_request"
 
 
 class Claim(NamedTuple):
@@ -116,6 +129,7 @@ class Claim(NamedTuple):
     date: str
     payload: str  # of x-amz-content-sha256, as signed
     expires_s: int | None = None  # set: presigned
+    token: str | None = None  # of a session, whose access key it is then
 
 
 def verify(
@@ -127,11 +141,13 @@ def verify(
     keys: SigningKeys,
     now: float,
 ) -> Auth:
-    """`secret_of(access_key)`: the secret, or None for an unknown key. `now`: Unix seconds. Raises S3Error.
+    """Of a permanent key. `secret_of(access_key)`: the secret, or None for an unknown key. `now`: Unix seconds.
 
-    `headers` as they came (`collect_headers`), without what a presigned URL carries as parameters.
+    S3Error. `headers` as they came (`collect_headers`), without what a presigned URL carries as parameters.
     """
     claim = read_claim(target, headers, now)
+    if claim.token is not None:  # the secret of a session stands in its token
+        raise S3Error("InvalidToken")
     return check_claim(method, target, headers, claim, secret_of(claim.credential.access_key), keys)
 
 
@@ -151,9 +167,9 @@ def anonymous(headers: Mapping[str, str]) -> Auth:
     return Auth("", mode, payload, "", "", "", b"")
 
 
-def read_claim(target: Target, headers: Mapping[str, str], now: float) -> Claim:
+def read_claim(target: Target, headers: Mapping[str, str], now: float, service: Service = S3) -> Claim:
     """What the request says of its signature, as far as it can be judged without a secret. S3Error."""
-    claim = _claim(target, headers)
+    claim = _claim(target, headers, service)
     _check_time(claim, now)
     _check_signed_headers(claim, headers)
     _payload_mode(claim.payload)
@@ -167,7 +183,7 @@ def check_claim(
     if secret is None:
         raise S3Error("InvalidAccessKeyId", extra={"AWSAccessKeyId": claim.credential.access_key})
     mode = _payload_mode(claim.payload)
-    key = keys.derive(secret, claim.credential.date, claim.credential.region)
+    key = keys.derive(secret, claim.credential.date, claim.credential.region, claim.credential.service)
     canonical = canonical_request(method, target, headers, claim)
     to_sign = string_to_sign(claim.date, claim.credential.scope, canonical.text())
     if not signed_by(key, to_sign, claim.signature):
@@ -190,20 +206,18 @@ def canonical_request(method: str, target: Target, headers: Mapping[str, str], c
     return Canonical(method, path, query, headers, claim.signed_headers, claim.payload)
 
 
-def _claim(target: Target, headers: Mapping[str, str]) -> Claim:
+def _claim(target: Target, headers: Mapping[str, str], service: Service) -> Claim:
     header = headers.get("authorization") or None  # an empty one says nothing, as for AWS
     in_query = "X-Amz-Algorithm" in target.query or "X-Amz-Signature" in target.query
     if header is not None and in_query:
         raise S3Error("InvalidArgument", "Only one auth mechanism allowed: the Authorization header or the query.")
-    if "x-amz-security-token" in headers or "X-Amz-Security-Token" in target.query:
-        raise S3Error("InvalidToken")
     if in_query:
-        return _claim_of_query(target, headers)
+        return _claim_of_query(target, headers, service)
     if header is None:
         if "AWSAccessKeyId" in target.query:
             raise old_signature(_OLD_URL_HINT)
         raise S3Error("AccessDenied", "Anonymous access is not allowed: the request has no signature.")
-    return _claim_of_header(header, headers)
+    return _claim_of_header(header, headers, service)
 
 
 def old_signature(hint: str = "") -> S3Error:
@@ -212,7 +226,7 @@ def old_signature(hint: str = "") -> S3Error:
     return S3Error("InvalidRequest", message + hint)
 
 
-def _claim_of_header(header: str, headers: Mapping[str, str]) -> Claim:
+def _claim_of_header(header: str, headers: Mapping[str, str], service: Service) -> Claim:
     found = _AUTHORIZATION.fullmatch(header.strip())
     if not found:
         if _OLD_AUTHORIZATION.fullmatch(header):
@@ -228,14 +242,15 @@ def _claim_of_header(header: str, headers: Mapping[str, str]) -> Claim:
     fields = dict(part.strip().partition("=")[::2] for part in found["fields"].split(","))
     code = "AuthorizationHeaderMalformed"
     credential, names, signature = (_field(code, fields, name) for name in ("Credential", "SignedHeaders", "Signature"))
-    payload = headers.get("x-amz-content-sha256")
+    payload = service.content_sha256 or headers.get("x-amz-content-sha256")
     if payload is None:
         raise S3Error("InvalidRequest", "Missing required header for this request: x-amz-content-sha256.")
     date = _header_date(headers)
-    return Claim(read_credential(code, credential, date), _names(code, names), signature.lower(), date, payload)
+    read = read_credential(code, credential, date, service.name)
+    return Claim(read, _names(code, names), signature.lower(), date, payload, token=headers.get(TOKEN) or None)
 
 
-def _claim_of_query(target: Target, headers: Mapping[str, str]) -> Claim:
+def _claim_of_query(target: Target, headers: Mapping[str, str], service: Service) -> Claim:
     code = "AuthorizationQueryParametersError"
     fields = dict(reversed(target.query.pairs))  # the first of a repeated one, as everywhere
     wanted = ("Algorithm", "Credential", "SignedHeaders", "Signature", "Date", "Expires")
@@ -244,11 +259,13 @@ def _claim_of_query(target: Target, headers: Mapping[str, str]) -> Claim:
         raise S3Error(code, f"X-Amz-Algorithm only supports {ALGORITHM}, not {algorithm}.")
     if not _DATE.fullmatch(date):
         raise S3Error(code, "X-Amz-Date must be in the ISO 8601 basic format 20130524T000000Z.")
-    if not (expires.isascii() and expires.isdigit() and len(expires) <= 6 and 1 <= int(expires) <= EXPIRES_MAX_S):
-        raise S3Error(code, f"X-Amz-Expires must be a number of seconds from 1 to {EXPIRES_MAX_S}, not {expires}.")
-    payload = fields.get("X-Amz-Content-Sha256") or headers.get("x-amz-content-sha256") or PayloadMode.UNSIGNED.value
-    signed = _names(code, names)
-    return Claim(read_credential(code, credential, date), signed, signature.lower(), date, payload, int(expires))
+    if not (expires.isascii() and expires.isdigit() and len(expires) <= 6 and int(expires) <= EXPIRES_MAX_S):
+        raise S3Error(code, f"X-Amz-Expires must be a number of seconds from 0 to {EXPIRES_MAX_S}, not {expires}.")
+    said = fields.get("X-Amz-Content-Sha256") or headers.get("x-amz-content-sha256") or PayloadMode.UNSIGNED.value
+    payload = service.content_sha256 or said
+    read = read_credential(code, credential, date, service.name)
+    token = fields.get(TOKEN_IN_QUERY) or headers.get(TOKEN) or None
+    return Claim(read, _names(code, names), signature.lower(), date, payload, int(expires), token)
 
 
 def _field(code: str, fields: Mapping[str, str], name: str) -> str:
@@ -263,17 +280,19 @@ def _names(code: str, names: str) -> tuple[str, ...]:
     return tuple(names.split(";"))
 
 
-def read_credential(code: str, text: str, request_date: str) -> Credential:
+def read_credential(code: str, text: str, request_date: str, wanted: str = S3.name) -> Credential:
     """`code` of the S3Error that is raised; `request_date` must be of the same day."""
     parts = text.rsplit("/", 4)
-    if len(parts) != 5 or not all(parts) or not text.isascii():
-        raise S3Error(code, 'The Credential must have the form "access-key/20130524/region/s3/aws4_request".')
+    needs_region = wanted == S3.name  # for STS clients of MinIO sign without one
+    if len(parts) != 5 or not all(parts[:2]) or (needs_region and not parts[2]) or not text.isascii():
+        form = f"access-key/20130524/region/{wanted}/aws4_request"
+        raise S3Error(code, f'The Credential must have the form "{form}".')
     access_key, date, region, service, terminator = parts
-    if service != "s3" or terminator != "aws4_request":
-        raise S3Error(code, f'The Credential must end in "/s3/aws4_request", not "/{service}/{terminator}".')
+    if service != wanted or terminator != "aws4_request":
+        raise S3Error(code, f'The Credential must end in "/{wanted}/aws4_request", not "/{service}/{terminator}".')
     if date != request_date[:8]:
         raise S3Error(code, f"The Credential has the date {date}, the request has {request_date[:8]}.")
-    return Credential(access_key, date, region)
+    return Credential(access_key, date, region, service)
 
 
 def _header_date(headers: Mapping[str, str]) -> str:
@@ -300,8 +319,8 @@ def _check_time(claim: Claim, now: float) -> None:
         if ahead > SKEW_S:
             message = f"Request is not yet valid: it was signed {ahead:.0f} s ahead of the time of this server."
             raise S3Error("AccessDenied", message, extra={"ServerTime": _shown(now)})
-        if -ahead > claim.expires_s:
-            message = f"Request has expired, {-ahead - claim.expires_s:.0f} s ago."
+        if -ahead > claim.expires_s or claim.expires_s == 0:
+            message = f"Request has expired, {max(0, -ahead - claim.expires_s):.0f} s ago."
             expires = _shown(signed_at + claim.expires_s)
             extra = {"X-Amz-Expires": str(claim.expires_s), "Expires": expires, "ServerTime": _shown(now)}
             raise S3Error("AccessDenied", message, extra=extra)
@@ -342,7 +361,15 @@ def _payload_mode(payload: str) -> PayloadMode:
 
 def _mismatch(claim: Claim, canonical: Canonical, to_sign: str, secret: str, path: str) -> S3Error:
     credential, text = claim.credential, canonical.text()
-    made = Signature(secret, claim.date, credential.date, credential.region, credential.scope, claim.signature)
+    made = Signature(
+        secret,
+        claim.date,
+        credential.date,
+        credential.region,
+        credential.scope,
+        claim.signature,
+        credential.service,
+    )
     extra = {
         "AWSAccessKeyId": credential.access_key,
         "StringToSign": to_sign,

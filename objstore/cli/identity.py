@@ -1,4 +1,4 @@
-"""What `objstore user`, `key` and `policy` share: reaching the registers of the cluster, and how things are shown."""
+"""What `objstore user`, `key`, `role` and `policy` share: reaching the registers, and how things are shown."""
 
 from __future__ import annotations
 

@@ -10,7 +10,10 @@ from objstore.model.errors import NotFound
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = "The keys under [[gateway.keys]] in the configuration are not listed here: they may do everything."
+    parser.epilog = (
+        "The keys under [[gateway.keys]] in the configuration are not listed here: they may do everything. A session "
+        "(objstore role --help) ends with the key that asked for it."
+    )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     key = ("KEY", "access key id")
     add_action(actions, "list", "every access key and whose it is")

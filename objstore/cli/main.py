@@ -44,6 +44,7 @@ COMMANDS = {
     "lifecycle": "what rules of buckets have ended in the last round, and when the next begins",
     "user": "who may sign in beside the keys of the configuration, and which policies they have",
     "key": "access keys of users: create, rotate, disable",
+    "role": "what users may be for a time, with temporary credentials from STS: create, trust, attach, delete",
     "policy": "what users may do: list, show, create, delete",
     "config": "look at a configuration, check it, print files for haproxy, systemd, kubernetes, prometheus, ...",
     "bench": "measure any S3 endpoint, or one beside another; draw what was measured",

@@ -1,4 +1,4 @@
-"""`objstore policy`: what users may do, in the policy language of AWS. Some are built in."""
+"""`objstore policy`: what users and roles may do, in the policy language of AWS. Some are built in."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from objstore.cli.identity import add_action, date, identities, run_async, show, table
+from objstore.engine.identities import Identities
 from objstore.model.errors import InvalidRequest
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = "A change holds on every gateway within 2 seconds, for all users that have the policy."
+    parser.epilog = "A change holds on every gateway within 2 seconds, for all users and roles that have the policy."
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     name = ("NAME", "name of the policy")
-    add_action(actions, "list", "every policy and who has it")
+    add_action(actions, "list", "every policy, and which users and roles have it")
     add_action(actions, "show", "the document of a policy", name)
     add_action(
         actions, "create", "a policy, or another document for one", name, ("FILE", "JSON; - reads it from stdin")
     )
-    add_action(actions, "delete", "a policy that no user has", name)
+    add_action(actions, "delete", "a policy that no user and no role has", name)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -43,15 +45,26 @@ async def _main(arguments: argparse.Namespace) -> int:
                 lines = [json.dumps(shown, indent=2)]
                 return show(arguments, shown, lines, f"objstore user attach USER {arguments.name}")
             case _:
-                users = await store.users()
-                policies = [
-                    (one.name, date(one.modified_ms), [user.name for user in users if one.name in user.policies])
-                    for one in await store.policies()
-                ]
-                found = [{"name": name, "modified": at, "users": who} for name, at, who in policies]
-                rows = [(name, at, ", ".join(who) or "-") for name, at, who in policies]
-                return show(arguments, found, table(("POLICY", "MODIFIED", "USERS"), rows), "objstore policy show NAME")
+                return await _list(store, arguments)
         return show(arguments, {"name": arguments.name, "did": said}, [f"policy {arguments.name} {said}"], following)
+
+
+async def _list(store: Identities, arguments: argparse.Namespace) -> int:
+    users, roles = await store.users(), await store.roles()
+    found: list[dict[str, Any]] = [
+        {
+            "name": one.name,
+            "modified": date(one.modified_ms),
+            "users": [user.name for user in users if one.name in user.policies],
+            "roles": [role.name for role in roles if one.name in role.policies],
+        }
+        for one in await store.policies()
+    ]
+    rows = [
+        (one["name"], one["modified"], ", ".join(one["users"]) or "-", ", ".join(one["roles"]) or "-") for one in found
+    ]
+    lines = table(("POLICY", "MODIFIED", "USERS", "ROLES"), rows)
+    return show(arguments, found, lines, "objstore policy show NAME")
 
 
 def _checked(file: str) -> bytes:

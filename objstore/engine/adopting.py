@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 import msgspec
 
 from objstore.engine.buckets import Buckets
-from objstore.engine.keystate import born_of, placed, removed, state_of, written
+from objstore.engine.keystate import born_of, placed, removed, settled_state, written
+from objstore.engine.moving import ObjectKeys
 from objstore.engine.objects import Objects
-from objstore.engine.registers import Registers
 from objstore.engine.sealing import Sealing
 from objstore.engine.writing import BlobWriter
 from objstore.model.bucketconfig import migration_of
@@ -48,10 +48,8 @@ class Original:
 
 
 class Adoption:
-    def __init__(
-        self, registers: Registers, buckets: Buckets, objects: Objects, writer: BlobWriter, clock: Clock
-    ) -> None:
-        self._registers = registers
+    def __init__(self, keys: ObjectKeys, buckets: Buckets, objects: Objects, writer: BlobWriter, clock: Clock) -> None:
+        self._keys = keys
         self._buckets = buckets
         self._objects = objects
         self._writer = writer
@@ -96,13 +94,13 @@ class Adoption:
         where = RegisterKey(bucket.id, Space.OBJECT, key.encode())
 
         def change(body: bytes) -> Outcome:
-            state = state_of(body)
+            state = settled_state(body)
             if state.versions or state.gone == migration:
                 raise AlreadyHere(f"object {key!r} of bucket {bucket_name!r} was written or deleted here")
             return written(state, placed(state, version, now_ms), stored.data)
 
         try:
-            await self._registers.change(where, change, born=born_of(stored.blobs))
+            await self._keys.change(where, change, born=born_of(stored.blobs))
         except (NotFound, Conflict):
             self._writer.discard(stored.blobs)
             raise
@@ -121,11 +119,11 @@ class Adoption:
         now_ms = self._clock.wall_ms()
 
         def change(body: bytes) -> Outcome:
-            state = state_of(body)
+            state = settled_state(body)
             copied = next((one for one in state.versions if one.version_id == id), None)
             return written(state, removed(state, copied, now_ms)) if copied is not None else Outcome()
 
-        await self._registers.change(where, change)
+        await self._keys.change(where, change)
 
     async def forget(self, bucket_name: str, key: str, migration: bytes) -> None:
         """That the key was deleted during a migration, which is over."""
@@ -134,9 +132,9 @@ class Adoption:
             raise Conflict(f"the migration of bucket {bucket_name!r} is on")
 
         def change(body: bytes) -> Outcome:
-            state = state_of(body)
+            state = settled_state(body)
             if state.gone != migration:
                 return Outcome()
             return written(state, msgspec.structs.replace(state, gone=b""))
 
-        await self._registers.change(RegisterKey(bucket.id, Space.OBJECT, key.encode()), change)
+        await self._keys.change(RegisterKey(bucket.id, Space.OBJECT, key.encode()), change)

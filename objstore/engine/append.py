@@ -23,9 +23,10 @@ from objstore.codec.sealing import plain_size
 from objstore.engine.announcing import announcement
 from objstore.engine.buckets import Buckets
 from objstore.engine.conditions import check
-from objstore.engine.keystate import born_of, current, placed, state_of, written
+from objstore.engine.keystate import born_of, current, placed, settled_state, written
+from objstore.engine.movestate import borrowed_from, homes_of
+from objstore.engine.moving import ObjectKeys
 from objstore.engine.objects import Objects, Stored, info_of
-from objstore.engine.registers import Registers
 from objstore.engine.sealing import Sealing
 from objstore.engine.types import ALWAYS, ObjectInfo, WriteCondition
 from objstore.engine.writing import BlobWriter
@@ -101,8 +102,8 @@ def continued(found: ObjectVersion | ObjectInfo, made: ObjectVersion) -> ObjectV
 
 
 class Appends:
-    def __init__(self, registers: Registers, buckets: Buckets, objects: Objects, writer: BlobWriter) -> None:
-        self._registers = registers
+    def __init__(self, keys: ObjectKeys, buckets: Buckets, objects: Objects, writer: BlobWriter) -> None:
+        self._keys = keys
         self._buckets = buckets
         self._objects = objects
         self._writer = writer
@@ -248,15 +249,18 @@ class Appends:
         tell = announcement(bucket.config, base.bucket, base.key, current_origin(), bucket.versioning)
 
         def change(body: bytes) -> Outcome:
-            state = state_of(body)
+            state = settled_state(body)
             if any(not one.null for one in state.versions):
                 raise NotAppendable(_VERSIONED)
             check(condition, current(state))
-            version = continued(check_base(current(state), base), made)
+            found = check_base(current(state), base)
+            kept = homes_of(found, key.name)[: len(made.blobs) - len(stored.blobs)]
+            borrowed = borrowed_from((*kept, *(key.name for _ in stored.blobs)), key.name)
+            version = msgspec.structs.replace(continued(found, made), borrowed=borrowed)
             new = tell.of(placed(state, version, made.modified_ms), notification.PUT, version, made.modified_ms)
             return written(state, new, stored.data)
 
-        await self._registers.change(key, change, born=born_of(stored.blobs))
+        await self._keys.change(key, change, born=born_of(stored.blobs))
         if tell.may_want(notification.PUT):
             self._objects.on_event(key)
 

@@ -14,6 +14,7 @@ from objstore.engine.append import Appends
 from objstore.engine.buckets import Buckets, bucket_info
 from objstore.engine.lists import Lists
 from objstore.engine.metering import Guarded, Metered
+from objstore.engine.moving import ObjectKeys
 from objstore.engine.multipart import Multipart
 from objstore.engine.objects import Objects
 from objstore.engine.peers import Peers
@@ -21,6 +22,7 @@ from objstore.engine.quotas import Quotas, UsageSource
 from objstore.engine.reach import Reachability
 from objstore.engine.reading import BlobReader
 from objstore.engine.registers import Registers
+from objstore.engine.renaming import Renames
 from objstore.engine.types import BucketInfo
 from objstore.engine.writing import BlobWriter
 from objstore.model.records import RegisterKey
@@ -45,8 +47,9 @@ class Operations:
         self._buckets = Buckets(registers, clock, random)
         guarded = Guarded(registers, self._buckets, quotas)
         metered = cast(Registers, Metered(registers, quotas)) if usage is not None else registers
-        self._objects = objects = Objects(metered, self._buckets, writer, reader, clock, random)
-        appends = Appends(metered, self._buckets, objects, writer)
+        keys = ObjectKeys(metered, registers, clock)
+        self._objects = objects = Objects(metered, keys, self._buckets, writer, reader, clock, random)
+        appends = Appends(keys, self._buckets, objects, writer)
         lists = Lists(registers, self._buckets)
         uploads = Multipart(metered, self._buckets, objects, writer, clock, random)
 
@@ -68,7 +71,10 @@ class Operations:
         self.list_uploads = uploads.list_uploads
         self.complete_upload = guarded.complete(uploads.complete) if usage is not None else uploads.complete
         self.abort_upload = uploads.abort
-        adoption = Adoption(metered, self._buckets, objects, writer, clock)
+        # what a rename adds under one name it takes away under the other: nothing is counted
+        unmetered = ObjectKeys(registers, registers, clock)
+        self.rename_object = Renames(registers, unmetered, self._buckets, objects, clock, random).rename
+        adoption = Adoption(keys, self._buckets, objects, writer, clock)
         self.adopt_object = adoption.adopt
         self.forget_deleted = adoption.forget
 

@@ -1,7 +1,8 @@
-"""Users, access keys and policies: registers of the system bucket, named "user/NAME", "key/ID", "policy/NAME".
+"""Users, access keys, roles and policies: registers of the system bucket: "user/NAME", "key/ID", "role/NAME", ...
 
-What a gateway knows of an access key is at most CACHE_S old, so that a revocation holds everywhere within 2 s.
-Secrets are sealed under a key of the cluster (codec/secrets.py) before they leave this process.
+What a gateway knows of an access key or a role is at most CACHE_S old, so that a revocation holds everywhere within
+2 s. Secrets are sealed under a key of the cluster (codec/secrets.py) before they leave this process. Sessions are not
+stored: their tokens hold them (codec/session_tokens.py).
 """
 
 from __future__ import annotations
@@ -9,28 +10,38 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import msgspec
 
-from objstore.codec import secrets
+from objstore.codec import secrets, session_tokens
+from objstore.engine.recent import Recent
 from objstore.engine.registers import Registers
 from objstore.model.errors import Conflict, InvalidRequest, NotFound, Unavailable
-from objstore.model.identity import BUILT_IN, AccessKey, Identity, NamedPolicy, User
+from objstore.model.identity import (
+    BUILT_IN,
+    AccessKey,
+    Identity,
+    NamedPolicy,
+    Role,
+    RoleIdentity,
+    Session,
+    User,
+)
 from objstore.model.ids import SYSTEM_BUCKET
 from objstore.model.records import ListEntry, RegisterKey, Space, encode
 from objstore.ports import Clock, Random
 from objstore.register.change import Outcome, body_of
 
 CACHE_S = 1.5
-KNOWN_MAX = 4096  # access keys in memory, with those that do not exist
+KNOWN_MAX = 4096  # access keys in memory, with those that do not exist; roles as well
 _NAME = re.compile(r"[A-Za-z0-9+=,.@_-]{1,64}", re.ASCII)
-_PREFIX: dict[type, str] = {User: "user/", AccessKey: "key/", NamedPolicy: "policy/"}
-_KIND: dict[type, str] = {User: "user", AccessKey: "access key", NamedPolicy: "policy"}
+_PREFIX: dict[type, str] = {User: "user/", AccessKey: "key/", Role: "role/", NamedPolicy: "policy/"}
+_KIND: dict[type, str] = {User: "user", AccessKey: "access key", Role: "role", NamedPolicy: "policy"}
 
-T = TypeVar("T", User, AccessKey, NamedPolicy)
+T = TypeVar("T", User, AccessKey, Role, NamedPolicy)
+H = TypeVar("H", User, Role)  # what has policies
 
 
 class Identities:
@@ -39,30 +50,37 @@ class Identities:
         self._clock = clock
         self._random = random
         self._under = secrets.derive(cluster_secret)
-        self._known: OrderedDict[str, tuple[float, Identity | None]] = OrderedDict()
-        self._finding: dict[str, asyncio.Task[Identity | None]] = {}
+        self._sealing = session_tokens.derive(cluster_secret)
+        self._known = Recent(self._resolve, clock, CACHE_S, KNOWN_MAX)
+        self._known_roles = Recent(self._resolve_role, clock, CACHE_S, KNOWN_MAX)
 
     # --- for gateways
 
     async def find(self, access_key: str) -> Identity | None:
         """None: there is no such key, or it or its user is disabled. At most CACHE_S old."""
-        known = self._known.get(access_key)
-        if known is not None and self._clock.monotonic() < known[0]:
-            return known[1]
-        task = self._finding.get(access_key)
-        if task is None:
-            task = self._finding[access_key] = asyncio.ensure_future(self._find(access_key))
-            task.add_done_callback(lambda _: self._finding.pop(access_key, None))
-        return await asyncio.shield(task)
+        return await self._known.get(access_key) if _NAME.fullmatch(access_key) else None
 
-    async def _find(self, access_key: str) -> Identity | None:
-        asked = self._clock.monotonic()  # before the reads: what changes while they run is seen in time
-        found = await self._resolve(access_key) if _NAME.fullmatch(access_key) else None
-        self._known[access_key] = (asked + CACHE_S, found)
-        self._known.move_to_end(access_key)
-        while len(self._known) > KNOWN_MAX:
-            self._known.popitem(last=False)
-        return found
+    async def find_role(self, name: str) -> RoleIdentity | None:
+        """None: there is no such role. At most CACHE_S old."""
+        return await self._known_roles.get(name) if _NAME.fullmatch(name) else None
+
+    def begin_session(self, session: Session, parent_secret: str) -> tuple[Session, str]:
+        """With an access key, a secret and the proof of its parent; and its token."""
+        made = msgspec.structs.replace(
+            session,
+            access_key="ASIA" + self._random_id(),
+            secret=self._random_secret(),
+            proof=session_tokens.proof_of(self._sealing, session.parent, parent_secret),
+        )
+        return made, session_tokens.seal(self._sealing, made, self._random.bytes(session_tokens.NONCE))
+
+    def open_session(self, access_key: str, token: str) -> Session | None:
+        """None: the token is not from here, was changed, or is of another key. It may have expired."""
+        return session_tokens.unseal(self._sealing, access_key, token)
+
+    def is_parent(self, session: Session, secret: str) -> bool:
+        """Whether the key behind the session still has the secret that it had."""
+        return session.proof == session_tokens.proof_of(self._sealing, session.parent, secret)
 
     async def _resolve(self, access_key: str) -> Identity | None:
         key = await self._read(AccessKey, access_key)
@@ -71,15 +89,21 @@ class Identities:
         user = await self._read(User, key.user)
         if user is None or user.disabled:
             return None
-        documents = await asyncio.gather(*(self._document(name) for name in user.policies))
-        return Identity(self._secret(key), user.name, tuple(zip(user.policies, documents, strict=True)))
+        return Identity(self._secret(key), user.name, await self._documents(user.policies))
+
+    async def _resolve_role(self, name: str) -> RoleIdentity | None:
+        role = await self._read(Role, name)
+        return RoleIdentity(role.id, role.trusted, await self._documents(role.policies)) if role is not None else None
+
+    async def _documents(self, names: tuple[str, ...]) -> tuple[tuple[str, bytes], ...]:
+        return tuple(zip(names, await asyncio.gather(*map(self._document, names)), strict=True))
 
     async def _document(self, name: str) -> bytes:
         if name in BUILT_IN:
             return BUILT_IN[name]
         found = await self._read(NamedPolicy, name)
         if found is None:  # what it may have denied is not known
-            raise Unavailable(f"policy {name!r} is attached to a user, but does not exist")
+            raise Unavailable(f"policy {name!r} is attached, but does not exist")
         return found.document
 
     def _secret(self, key: AccessKey) -> str:
@@ -106,40 +130,75 @@ class Identities:
         await self._edit(User, name, lambda user: msgspec.structs.replace(user, disabled=disabled))
 
     async def delete_user(self, name: str) -> None:
-        """And its access keys, first: a key never outlives its user, even if this ends half way."""
+        """And its access keys and the trust of roles, first: neither outlives a user, even if this ends half way."""
         await self._one(User, name)
         await self.set_user_disabled(name, True)
         for key in await self.keys(name):
             await self.delete_key(key.id)
+        for role in await self.roles():
+            if name in role.trusted:
+                await self.distrust(role.name, name)
         await self._remove(User, name)
 
     async def attach(self, user: str, policy: str) -> None:
-        if policy not in BUILT_IN:
-            await self._one(NamedPolicy, policy)
-
-        def edit(found: User) -> User:
-            return found if policy in found.policies else msgspec.structs.replace(
-                found, policies=(*found.policies, policy)
-            )  # fmt: skip
-
-        await self._edit(User, user, edit)
+        await self._check_policies(policy)
+        await self._edit(User, user, lambda found: _with_policy(found, policy))
 
     async def detach(self, user: str, policy: str) -> None:
-        def edit(found: User) -> User:
-            if policy not in found.policies:
-                raise NotFound(f"policy {policy!r} is not attached to user {user!r}")
-            left = tuple(name for name in found.policies if name != policy)
-            return msgspec.structs.replace(found, policies=left)
+        await self._edit(User, user, lambda found: _without_policy(found, policy))
 
-        await self._edit(User, user, edit)
+    # --- roles
+
+    async def create_role(self, name: str, trusted: Sequence[str] = (), policies: Sequence[str] = ()) -> Role:
+        _check_name(name)
+        for user in trusted:
+            await self._one(User, user)
+        await self._check_policies(*policies)
+        once = tuple(dict.fromkeys(trusted)), tuple(dict.fromkeys(policies))
+        role = Role(name, "AROA" + self._random_id(), self._clock.wall_ms(), *once)
+        await self._create(role, name)
+        return role
+
+    async def roles(self) -> list[Role]:
+        return await self._all(Role)
+
+    async def role(self, name: str) -> Role:
+        return await self._one(Role, name)
+
+    async def trust(self, role: str, user: str) -> None:
+        await self._one(User, user)
+
+        def edit(found: Role) -> Role:
+            left = tuple(name for name in found.trusted if name != user)
+            return msgspec.structs.replace(found, trusted=(*left, user))
+
+        await self._edit(Role, role, edit)
+
+    async def distrust(self, role: str, user: str) -> None:
+        def edit(found: Role) -> Role:
+            if user not in found.trusted:
+                raise NotFound(f"role {role!r} does not trust user {user!r}")
+            return msgspec.structs.replace(found, trusted=tuple(name for name in found.trusted if name != user))
+
+        await self._edit(Role, role, edit)
+
+    async def attach_to_role(self, role: str, policy: str) -> None:
+        await self._check_policies(policy)
+        await self._edit(Role, role, lambda found: _with_policy(found, policy))
+
+    async def detach_from_role(self, role: str, policy: str) -> None:
+        await self._edit(Role, role, lambda found: _without_policy(found, policy))
+
+    async def delete_role(self, name: str) -> None:
+        """And with it every session that it has."""
+        await self._remove(Role, name)
 
     # --- access keys
 
     async def create_key(self, user: str) -> tuple[AccessKey, str]:
         """The key and its secret, which nobody is told again."""
         await self._one(User, user)
-        id = "AKIA" + base64.b32encode(self._random.bytes(10)).decode()
-        secret = base64.b64encode(self._random.bytes(30)).decode()
+        id, secret = "AKIA" + self._random_id(), self._random_secret()
         sealed = secrets.seal(self._under, secret, f"{id}/{user}", self._random.bytes(secrets.NONCE))
         key = AccessKey(id, user, sealed, self._clock.wall_ms())
         await self._create(key, id)
@@ -153,6 +212,12 @@ class Identities:
 
     async def delete_key(self, id: str) -> None:
         await self._remove(AccessKey, id)
+
+    def _random_id(self) -> str:
+        return base64.b32encode(self._random.bytes(10)).decode()
+
+    def _random_secret(self) -> str:
+        return base64.b64encode(self._random.bytes(30)).decode()
 
     # --- policies; their documents arrive checked
 
@@ -177,9 +242,15 @@ class Identities:
             raise Conflict(f"policy {name!r} is built in")
         await self._one(NamedPolicy, name)
         users = [user.name for user in await self.users() if name in user.policies]
-        if users:
-            raise Conflict(f"policy {name!r} is attached to {', '.join(users)}; detach it first")
+        roles = [f"role {role.name}" for role in await self.roles() if name in role.policies]
+        if users or roles:
+            raise Conflict(f"policy {name!r} is attached to {', '.join(users + roles)}; detach it first")
         await self._remove(NamedPolicy, name)
+
+    async def _check_policies(self, *names: str) -> None:
+        for name in names:
+            if name not in BUILT_IN:
+                await self._one(NamedPolicy, name)
 
     # --- registers
 
@@ -200,7 +271,7 @@ class Identities:
         records = await asyncio.gather(*(self._read(kind, name[len(prefix) :].decode()) for name, _ in found))
         return [record for record in records if record is not None]
 
-    async def _create(self, record: User | AccessKey, name: str) -> None:
+    async def _create(self, record: User | AccessKey | Role, name: str) -> None:
         kind = type(record)
 
         def change(body: bytes) -> Outcome:
@@ -229,6 +300,18 @@ class Identities:
 
 def _written(record: msgspec.Struct, at_ms: int) -> Outcome:
     return Outcome(b"", encode(record), encode(ListEntry(0, "", at_ms)))
+
+
+def _with_policy(found: H, policy: str) -> H:
+    if policy in found.policies:
+        return found
+    return msgspec.structs.replace(found, policies=(*found.policies, policy))
+
+
+def _without_policy(found: H, policy: str) -> H:
+    if policy not in found.policies:
+        raise NotFound(f"policy {policy!r} is not attached to {_KIND[type(found)]} {found.name!r}")
+    return msgspec.structs.replace(found, policies=tuple(name for name in found.policies if name != policy))
 
 
 def _missing(kind: type, name: str) -> NotFound:

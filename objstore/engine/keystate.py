@@ -26,6 +26,7 @@ from collections.abc import Callable, Collection, Mapping
 
 import msgspec
 
+from objstore.engine.movestate import StillLeaving, lent_ids, own_blobs
 from objstore.model import limits
 from objstore.model.errors import ObjectLocked, TooManyVersions
 from objstore.model.ids import uuid7_ms
@@ -42,6 +43,14 @@ _CHECKSUM_TYPE = "x-amz-checksum-type"
 def state_of(body: bytes) -> KeyState:
     """Of a register's body; an absent or deleted key is the empty state."""
     return decode(body, KeyState) if body else KeyState()
+
+
+def settled_state(body: bytes) -> KeyState:
+    """As `state_of`, for what decides by the versions. StillLeaving while a rename of the key is on its way."""
+    state = state_of(body)
+    if state.moves is not None and state.moves.leaving is not None:
+        raise StillLeaving(state.moves.leaving)
+    return state
 
 
 def body_with(state: KeyState) -> bytes:
@@ -111,8 +120,8 @@ def amended(state: KeyState, before: ObjectVersion, after: ObjectVersion) -> Key
 def _retiring(
     state: KeyState, versions: tuple[ObjectVersion, ...], gone: ObjectVersion | None, now_ms: int
 ) -> KeyState:
-    kept = {blob.id for version in versions for blob in version.blobs}
-    blobs = gone.blobs if gone is not None else ()
+    kept = lent_ids(state) | {blob.id for version in versions for blob in version.blobs}
+    blobs = own_blobs(gone) if gone is not None else ()
     retired = [Retired(blob, now_ms) for blob in blobs if blob.id not in kept]
     return msgspec.structs.replace(state, versions=versions, retired=(*state.retired, *retired))
 

@@ -25,12 +25,13 @@ from objstore.engine.keystate import (
     newest,
     placed,
     removed,
+    settled_state,
     shown_id,
-    state_of,
     turned,
     with_attempt,
     written,
 )
+from objstore.engine.moving import ObjectKeys
 from objstore.engine.reading import BlobReader
 from objstore.engine.registers import Registers
 from objstore.engine.sealing import SealedBody, Sealing, unsealed, unsealed_inline
@@ -65,7 +66,7 @@ from objstore.model.records import (
 )
 from objstore.model.sealed import BY_CLIENT, Sealed
 from objstore.ports import Buffer, Clock, Random
-from objstore.register.change import Outcome, body_of
+from objstore.register.change import Outcome
 
 
 class Stored:
@@ -83,6 +84,7 @@ class Objects:
     def __init__(
         self,
         registers: Registers,
+        keys: ObjectKeys,
         buckets: Buckets,
         writer: BlobWriter,
         reader: BlobReader,
@@ -90,6 +92,7 @@ class Objects:
         random: Random,
     ) -> None:
         self._registers = registers
+        self._keys = keys
         self._buckets = buckets
         self._writer = writer
         self._reader = reader
@@ -284,7 +287,7 @@ class Objects:
         born = None if version.upload_id else born_of(version.blobs)
 
         def change(body: bytes) -> Outcome:
-            state = state_of(body)
+            state = settled_state(body)
             made = made_by(state, version.upload_id)
             if made is not None and made.etag == version.etag:
                 return Outcome()  # this upload has made it already, of these parts; a late repeat is no new write
@@ -302,7 +305,7 @@ class Objects:
                 raise _NoInlineRoom
             return written(state, new, data)
 
-        await self._registers.change(_key(bucket, key), change, op=op, born=born)
+        await self._keys.change(_key(bucket, key), change, op=op, born=born)
         self._nudge(bucket, tell, event)
 
     def _nudge(self, bucket: BucketId, tell: Announcement, *events: str) -> None:
@@ -312,14 +315,12 @@ class Objects:
     async def head(self, bucket_name: str, key: str, version_id: str | None = None) -> ObjectInfo:
         """The newest version, or the one that is named. NoSuchKey, NoSuchVersion, IsDeleteMarker."""
         bucket = await self._buckets.get(bucket_name)
-        value = await self._registers.read(_key(bucket.id, key), with_data=True)
-        state = state_of(body_of(value))
+        value, state = await self._keys.look(_key(bucket.id, key))
         if not state.versions:
             fresh = await self._buckets.get(bucket_name, fresh=True)
             if fresh.id != bucket.id:  # deleted and made again since it was cached
                 bucket = fresh
-                value = await self._registers.read(_key(fresh.id, key), with_data=True)
-                state = state_of(body_of(value))
+                value, state = await self._keys.look(_key(fresh.id, key))
         found = _wanted(state, bucket_name, key, version_id)
         at, length = inline_piece(state, found)
         return info_of(
@@ -347,13 +348,13 @@ class Objects:
         now = self._clock.wall_ms()
 
         def change(body: bytes) -> Outcome:
-            state = state_of(body)
+            state = settled_state(body)
             found = _wanted(state, bucket_name, key, version_id)
             after = edit(found)
             new = tell.of(amended(state, found, after), event, after, now)
             return turned(state, new, shown_id(after).encode())
 
-        shown = await self._registers.change(_key(bucket.id, key), change)
+        shown = await self._keys.change(_key(bucket.id, key), change)
         self._nudge(bucket.id, tell, event)
         await self._buckets.confirm(bucket_name, bucket.id)
         return shown.decode()
@@ -401,7 +402,7 @@ class Objects:
         tell = announcement(bucket.config, bucket_name, key, current_origin(), bucket.versioning)
 
         def change(body: bytes) -> Outcome:
-            state = state_of(body)
+            state = settled_state(body)
             if version_id is not None:
                 gone = find(state, version_id)
                 check(condition, gone)
@@ -421,7 +422,7 @@ class Objects:
             new = tell.of(removed(state, old, now, migration), removed_event, old, now)
             return written(state, new, result=_did(old, marker=False))
 
-        did = await self._registers.change(_key(bucket.id, key), change)
+        did = await self._keys.change(_key(bucket.id, key), change)
         self._nudge(bucket.id, tell, removed_event, marked_event)
         return msgspec.msgpack.decode(did, type=Deleted) if did else Deleted()
 

@@ -79,6 +79,7 @@ class ReadThrough:
         engine.delete_bucket = self._keeping(engine.delete_bucket)
         engine.amend_object = self._after_copy(engine.amend_object, always=True)
         engine.append_object = self._after_copy(engine.append_object, always=True)
+        engine.rename_object = self._after_copies(engine.rename_object)
         engine.put_object = self._after_copy(engine.put_object)
         engine.complete_upload = self._after_copy(engine.complete_upload)
         engine.delete_object = self._after_copy(engine.delete_object)
@@ -193,6 +194,17 @@ class ReadThrough:
             if always or options.get("condition", ALWAYS) != ALWAYS:
                 await self._settle(bucket_name, key)
             return await work(bucket_name, key, *rest, **options)
+
+        return cast(Work, settled)
+
+    def _after_copies(self, work: Work) -> Work:
+        """Of both keys."""
+
+        async def settled(bucket_name: str, source: str, target: str, **options: Any) -> Any:
+            await self._settle(bucket_name, source)
+            if options.get("condition", ALWAYS) != ALWAYS:
+                await self._settle(bucket_name, target)
+            return await work(bucket_name, source, target, **options)
 
         return cast(Work, settled)
 

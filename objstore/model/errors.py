@@ -16,6 +16,8 @@ ObjstoreError
 │   ├── TooManyVersions   one key holds as many versions as it can
 │   ├── InvalidWriteOffset  an append names another size than the object has
 │   ├── TooManyParts · NotAppendable
+│   ├── TooManyRenames    as many objects as can be have their bytes from one key, under other names
+│   ├── NotRenamable      the bucket is or was versioned
 │   ├── QuotaExceeded     the bucket holds, or would hold, more than its quota
 │   ├── GivenUp           the write took so long that its bytes were given up meanwhile; send it again
 │   └── InvalidPart · InvalidPartOrder · PartTooSmall
@@ -138,6 +140,14 @@ class TooManyParts(Conflict):
 
 
 class NotAppendable(Conflict):
+    pass
+
+
+class TooManyRenames(Conflict):
+    pass
+
+
+class NotRenamable(Conflict):
     pass
 
 

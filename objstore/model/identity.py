@@ -1,4 +1,4 @@
-"""Who may do what: users, their access keys, and policies by name."""
+"""Who may do what: users, their access keys, roles that they may assume, and policies by name."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import msgspec
 
 ACCOUNT = "000000000001"  # there is one
 USER_ARN = f"arn:aws:iam::{ACCOUNT}:user/"
+ROLE_ARN = f"arn:aws:iam::{ACCOUNT}:role/"
+SESSION_ARN = f"arn:aws:sts::{ACCOUNT}:assumed-role/"
 ROOT_ARN = f"arn:aws:iam::{ACCOUNT}:root"
 
 
@@ -32,14 +34,41 @@ class NamedPolicy(msgspec.Struct, frozen=True, array_like=True):
     modified_ms: int
 
 
+class Role(msgspec.Struct, frozen=True, array_like=True):
+    name: str
+    id: str  # AROA...; another role of the same name has another
+    created_ms: int
+    trusted: tuple[str, ...] = ()  # users that may assume it
+    policies: tuple[str, ...] = ()  # attached, by name
+
+
 class Principal(NamedTuple):
     """Who signed a request."""
 
-    user: str = ""  # "": the root of the account, whose keys are in the configuration
+    user: str = ""  # "", and no role: the root of the account, whose keys are in the configuration
+    role: str = ""  # that was assumed; then there is no user
+    role_id: str = ""
+    session: str = ""  # name of the session of the role
+
+    @property
+    def is_root(self) -> bool:
+        return not self.user and not self.role
 
     @property
     def arn(self) -> str:
+        if self.role:
+            return f"{SESSION_ARN}{self.role}/{self.session}"
         return USER_ARN + self.user if self.user else ROOT_ARN
+
+    @property
+    def issuer_arn(self) -> str:
+        """Of the role behind a session, else that of the principal itself."""
+        return ROLE_ARN + self.role if self.role else self.arn
+
+    @property
+    def id(self) -> str:
+        """As policies know it: aws:userid."""
+        return f"{self.role_id}:{self.session}" if self.role else self.user or ACCOUNT
 
 
 class Identity(NamedTuple):
@@ -48,6 +77,29 @@ class Identity(NamedTuple):
     secret: str
     user: str
     policies: tuple[tuple[str, bytes], ...]  # name, document
+
+
+class RoleIdentity(NamedTuple):
+    """What a role stands for at some moment."""
+
+    id: str
+    trusted: tuple[str, ...]
+    policies: tuple[tuple[str, bytes], ...]
+
+
+class Session(msgspec.Struct, frozen=True, array_like=True):
+    """Temporary credentials: all that is known of them stands in their token (codec/session_tokens.py)."""
+
+    access_key: str  # ASIA...
+    secret: str
+    issued_s: int
+    expires_s: int
+    parent: str  # the permanent access key behind it: without that key it ends
+    proof: bytes  # of the secret of that key: with another secret it ends as well
+    role: str = ""  # "": it acts as the user of `parent`
+    role_id: str = ""
+    name: str = ""
+    policy: bytes = b""  # it may do no more than this allows; b"": whatever the role or user may
 
 
 class BucketPolicy(msgspec.Struct, frozen=True, array_like=True):
@@ -62,7 +114,9 @@ class PublicAccessBlock(msgspec.Struct, frozen=True, array_like=True):
 
 
 class BucketOwnership(msgspec.Struct, frozen=True, array_like=True):
-    rule: str = "BucketOwnerEnforced"
+    """A bucket that has no such record has this one: its default."""
+
+    rule: str = "BucketOwnerEnforced"  # "": somebody deleted the controls
 
 
 _DOCUMENT = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":[%s],"Resource":["arn:aws:s3:::*"]}]}'

@@ -99,6 +99,13 @@ class Lock(msgspec.Struct, frozen=True, array_like=True):
 NO_LOCK = Lock()
 
 
+class Borrowed(msgspec.Struct, frozen=True, array_like=True):
+    """A run of blobs of a version, and the key under which they were stored; b"": the version's own."""
+
+    home: bytes
+    blobs: int
+
+
 class ObjectVersion(msgspec.Struct, frozen=True, array_like=True):
     version_id: bytes  # UUIDv7
     size: int
@@ -115,6 +122,7 @@ class ObjectVersion(msgspec.Struct, frozen=True, array_like=True):
     inline: int = 0  # bytes of an inline body as they are kept, where that is not `size`
     sealed: Sealed | None = None  # encrypted; sizes here are of the plain bytes, those of blobs of the sealed ones
     part_checksums: bytes = b""  # digests of the parts one after the other, of the algorithm of `headers`; or b""
+    borrowed: tuple[Borrowed, ...] = ()  # of all its blobs, once it was renamed; (): they are its own
 
 
 class Retired(msgspec.Struct, frozen=True, array_like=True):
@@ -132,6 +140,43 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True):
     made: bool = False
 
 
+class Lent(msgspec.Struct, frozen=True, array_like=True):
+    """Blobs that were stored under this key and that a version of another key may name, by a rename."""
+
+    id: bytes  # UUIDv7 of the rename
+    to: bytes  # the other key
+    blobs: tuple[BlobRef, ...]
+    made: bool = False  # the rename was made: it cannot be made again
+
+
+class Leaving(msgspec.Struct, frozen=True, array_like=True):
+    """The version of this key that a rename takes away, as soon as it is there under the other key."""
+
+    id: bytes
+    to: bytes
+    version: bytes  # its version_id
+    events: tuple[Event, ...] = ()  # of its removal
+    migration: bytes = b""  # as `KeyState.gone`, once nothing is left
+
+
+class Arrived(msgspec.Struct, frozen=True, array_like=True):
+    """A rename that was made here, and whose source has still to let go."""
+
+    id: bytes
+    source: bytes
+
+
+class Moves(msgspec.Struct, frozen=True, array_like=True):
+    """Renames from and to a key: see engine/movestate.py."""
+
+    lent: tuple[Lent, ...] = ()
+    leaving: Leaving | None = None
+    arrived: tuple[Arrived, ...] = ()
+
+
+NO_MOVES = Moves()
+
+
 class KeyState(msgspec.Struct, frozen=True, array_like=True):
     """An object key: versions newest first, and what may be collected. The inline bodies of all versions follow each
     other in the register's data, in the order of the versions.
@@ -143,6 +188,7 @@ class KeyState(msgspec.Struct, frozen=True, array_like=True):
     attempts: tuple[Attempt, ...] = ()  # completions of uploads that are not settled yet
     events: tuple[Event, ...] = ()  # writes of which somebody has still to be told, oldest first
     gone: bytes = b""  # id of the migration during which all versions were deleted: its origin is not asked
+    moves: Moves | None = None  # None: none
 
 
 class BucketState(msgspec.Struct, frozen=True, array_like=True):

@@ -22,6 +22,7 @@ from typing import Protocol
 
 from objstore.engine.buckets import ended_in, without_ended
 from objstore.engine.keystate import state_of
+from objstore.engine.movestate import lent_ids, moves_of
 from objstore.engine.uploadstate import ENDED, ended_as, upload_key
 from objstore.model.errors import ObjstoreError
 from objstore.model.ids import BlobId, BucketId, uuid7_ms
@@ -86,7 +87,7 @@ class Endings:
         if not value.state:
             return None
         known = state_of(body_of(await self._registers.read(RegisterKey(bucket, Space.OBJECT, key))))
-        return frozenset(ref.id for version in known.versions for ref in version.blobs)
+        return frozenset(ref.id for version in known.versions for ref in version.blobs) | lent_ids(known)
 
     async def collect_upload(self, key: RegisterKey) -> None:
         """Forget an upload that ended long ago, when none of its parts is left."""
@@ -191,5 +192,7 @@ def _blobs_of(space: Space, body: bytes) -> list[BlobRef]:
         return _blobs_of_part(decode(body, PartState))
     if space is Space.OBJECT:
         state = state_of(body)
-        return [*(ref for version in state.versions for ref in version.blobs), *(old.blob for old in state.retired)]
+        lent = (ref for one in moves_of(state).lent for ref in one.blobs)
+        named = (ref for version in state.versions for ref in version.blobs)
+        return [*named, *lent, *(old.blob for old in state.retired)]
     return []

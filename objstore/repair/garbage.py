@@ -3,6 +3,8 @@
     retired   a register says "no longer mine" since longer than the delay. A linearizable read confirms that this
               is chosen; then the fragments go on every node, and last the entry in the register. A node that is out
               is not waited for (the entries would pile up); what it brings back are orphans.
+    renamed   what a key has lent to others by renames comes back when they do not name it, and is retired then; renames
+              that were cut short are settled: objstore/engine/moving.py.
     over      uploads and buckets that have ended, with their parts, objects and registers: objstore/repair/endings.py.
     orphans   fragments that no register was ever seen to name, old enough that no upload can still be under way:
               first the key's register is made to refuse ids as old as theirs, so that a late commit is refused; then
@@ -22,10 +24,13 @@ import msgspec
 from objstore.codec.envelope import EnvelopeHeader, decode_header, fragment_of
 from objstore.engine.calls import Calls, ask, in_parallel
 from objstore.engine.keystate import beside, floor_above, state_of, turned, without_attempts
+from objstore.engine.movestate import lent_ids
+from objstore.engine.moving import forget_arrivals, settle, take_back
 from objstore.model import limits
 from objstore.model.errors import Corrupt, ObjstoreError
 from objstore.model.ids import BlobId, BucketId, uuid7_ms
-from objstore.model.records import KeyState, RegisterKey, Space
+from objstore.model.manifest import BlobRef
+from objstore.model.records import KeyState, Moves, RegisterKey, Space
 from objstore.ports import Clock
 from objstore.register.change import Change, Outcome, body_of
 from objstore.repair.deletion import Deletion
@@ -112,7 +117,21 @@ class Garbage:
         if record.ended or any(retired.at_ms <= horizon for retired in record.retired):
             return True
         attempted = any(uuid7_ms(attempt.id) <= horizon for attempt in record.attempts)
-        return attempted and self._undecided.get(key, now) <= now
+        return (attempted or self._is_moved(key, record, horizon)) and self._undecided.get(key, now) <= now
+
+    def _is_moved(self, key: bytes, record: Record, horizon: int) -> bool:
+        """Whether a rename from or to it is to be looked at."""
+        moves = record.moves
+        if moves is None:
+            return False
+        begun = [*moves.arrived, *((moves.leaving,) if moves.leaving is not None else ())]
+        return any(uuid7_ms(one.id) <= horizon for one in begun) or any(
+            uuid7_ms(one.id) <= horizon and not self._names_all(key[:17] + one.to, one.blobs) for one in moves.lent
+        )
+
+    def _names_all(self, key: bytes, blobs: Iterable[BlobRef]) -> bool:
+        record = self._inventory.record(key)
+        return record is not None and {blob.id for blob in record.blobs}.issuperset(blob.id for blob in blobs)
 
     async def _each(
         self, keys: Iterable[bytes], run: Callable[[bytes], Awaitable[None]], may_act: Callable[[], bool]
@@ -132,7 +151,10 @@ class Garbage:
     async def _collect_object(self, key: RegisterKey, horizon: int) -> None:
         """Retired blobs, and attempts that are settled."""
         state = state_of(body_of(await self._registers.read(key)))
-        kept = {blob.id for version in state.versions for blob in version.blobs}
+        if state.moves is not None:
+            self._undecided[key.pack()] = self._clock.monotonic() + self._settings.orphan_round_s
+            await self._collect_moves(key, state, state.moves, horizon)
+        kept = lent_ids(state) | {blob.id for version in state.versions for blob in version.blobs}
         gone: dict[BlobId, None] = {}
         crowded = len(state.retired) > RETIRED_MAX
         for retired in state.retired:
@@ -147,6 +169,16 @@ class Garbage:
             await self._registers.change(key, _without(gone, settled))
             for blob in gone:
                 self._deletion.done(blob)
+
+    async def _collect_moves(self, key: RegisterKey, state: KeyState, moves: Moves, horizon: int) -> None:
+        now_ms = self._clock.wall_ms()
+        leaving = moves.leaving
+        if leaving is not None and uuid7_ms(leaving.id) <= horizon:
+            await settle(self._registers, key, leaving, now_ms)
+        await forget_arrivals(self._registers, key, state, horizon, now_ms)
+        for lent in moves.lent:
+            if uuid7_ms(lent.id) <= horizon and (leaving is None or leaving.id != lent.id):
+                await take_back(self._registers, key, lent, now_ms)
 
     # --- orphans ---
 
@@ -207,6 +239,7 @@ def _without(gone: dict[BlobId, None], settled: frozenset[bytes]) -> Change:
     def change(body: bytes) -> Outcome:
         state = state_of(body)
         assert not any(blob.id in gone for version in state.versions for blob in version.blobs), "INV-7"
+        assert not any(blob in gone for blob in lent_ids(state)), "INV-24"
         left = tuple(retired for retired in state.retired if retired.blob.id not in gone)
         return turned(state, without_attempts(msgspec.structs.replace(state, retired=left), settled))
 
@@ -219,7 +252,7 @@ def _give_up(blob: BlobId) -> Change:
     def change(body: bytes) -> Outcome:
         state: KeyState = state_of(body)
         named = [ref.id for version in state.versions for ref in version.blobs]
-        named += [retired.blob.id for retired in state.retired]
+        named += [*lent_ids(state), *(retired.blob.id for retired in state.retired)]
         return Outcome(b"alive") if blob in named else beside(state, b"dead", ids_floor=floor_above(blob))
 
     return change

@@ -188,7 +188,7 @@ class Inventory:
         self.ended_buckets.update(dict.fromkeys(new.ended_buckets, key))
         if new.ended and not _is_part(key):
             self.ended_uploads[key] = new
-        elif new.ended or new.attempts or (new.retired and not _is_part(key)):
+        elif new.ended or new.attempts or new.moves or (new.retired and not _is_part(key)):
             self.garbage[key] = new
 
     def end_parts(self, partition: int) -> None:

@@ -196,6 +196,7 @@ def _meaning(key: RegisterKey, ballot: bytes, body: bytes) -> Record:
             attempts=state.attempts,
             use=use_of(state),
             waiting=told,
+            moves=state.moves,
             buried=bool(state.gone),
         )
     if key.space is Space.PART:

@@ -8,7 +8,7 @@ from objstore.model.ids import BucketId
 from objstore.model.manifest import BlobRef
 from objstore.model.notification import Waiting
 from objstore.model.quota import BucketQuota
-from objstore.model.records import Attempt, Retired
+from objstore.model.records import Attempt, Moves, Retired
 from objstore.model.usage import NO_USE, Use
 
 
@@ -30,4 +30,5 @@ class Record(NamedTuple):
     quota: BucketQuota | None = None  # of a bucket name
     reports: bool = False  # of a bucket name: inventories are to be written
     waiting: tuple[Waiting, ...] = ()  # of an object: events that are still to be delivered
+    moves: Moves | None = None  # of an object: renames
     buried: bool = False  # an object that was deleted during a migration: only that is left to be known

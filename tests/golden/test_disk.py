@@ -19,7 +19,16 @@ from objstore.model.clock import Ballot
 from objstore.model.cluster import ClusterMap, ErasureCode, Layout, Node, View, decode_map, encode_map
 from objstore.model.cors import BucketCors, CorsRule
 from objstore.model.encryption import BucketEncryption
-from objstore.model.identity import AccessKey, BucketOwnership, BucketPolicy, NamedPolicy, PublicAccessBlock, User
+from objstore.model.identity import (
+    AccessKey,
+    BucketOwnership,
+    BucketPolicy,
+    NamedPolicy,
+    PublicAccessBlock,
+    Role,
+    Session,
+    User,
+)
 from objstore.model.ids import NodeId
 from objstore.model.inventory import BucketInventory, InventoryRule
 from objstore.model.lifecycle import BucketLifecycle, LifecycleRule
@@ -27,7 +36,19 @@ from objstore.model.locking import BucketLock
 from objstore.model.manifest import BlobRef
 from objstore.model.notification import BucketNotification, Delivery, Event, Rule
 from objstore.model.quota import BucketQuota
-from objstore.model.records import KeyState, ListEntry, ObjectVersion, Retired, decode, encode
+from objstore.model.records import (
+    Arrived,
+    Borrowed,
+    KeyState,
+    Leaving,
+    Lent,
+    ListEntry,
+    Moves,
+    ObjectVersion,
+    Retired,
+    decode,
+    encode,
+)
 from objstore.model.tagging import BucketTags
 from objstore.node import identity, index, journal_format, register_rows
 from objstore.node.journal_format import Drop, Fence, Floor, Forget, Value
@@ -64,6 +85,14 @@ STATE = KeyState(
     (Retired(BlobRef(BLOB[::-1], 8, "isal", 4, 2, 262144, 1 << 26), 1600),),
 )
 
+REF = BlobRef(BLOB, 9, "isal", 4, 2, 262144, 1 << 26)
+MOVED = KeyState(
+    (ObjectVersion(BLOB, 9, "etag", 1700, {}, (REF,), borrowed=(Borrowed(b"home", 1),)),),
+    moves=Moves(
+        (Lent(BLOB, b"to", (REF,), True),), Leaving(BLOB, b"to", BLOB[::-1], (), BLOB), (Arrived(BLOB, b"source"),)
+    ),
+)
+
 QUOTA = BucketQuota(1 << 40, 1000)
 REPORTS = BucketInventory((InventoryRule("i", "reports", "Weekly", True, "inv", "a/", True, ("Size", "ETag"), "1"),))
 OPEN = (Delivery("r", "t"),)
@@ -88,6 +117,8 @@ USERS: dict[str, msgspec.Struct] = {
     "user": User("ann", 1700, ("readonly",), True),
     "access-key": AccessKey("AK", "ann", b"sealed", 1700, True),
     "named-policy": NamedPolicy("readonly", b"{}", 1700),
+    "role": Role("reader", "AROA", 1700, ("ann",), ("readonly",)),
+    "session": Session("ASIA", "secret", 1700, 5300, "AK", b"proof", "reader", "AROA", "work", b"{}"),
 }
 
 
@@ -139,6 +170,7 @@ KINDS: dict[str, tuple[object, bytes, Callable[[bytes], object]]] = {
         lambda raw: register_rows.unpack(STORED_KEY, raw),
     ),
     "object": (STATE, encode(STATE), lambda raw: decode(raw, KeyState)),
+    "object-moved": (MOVED, encode(MOVED), lambda raw: decode(raw, KeyState)),
     "event": (EVENT, encode(EVENT), lambda raw: msgspec.msgpack.decode(raw, type=Event)),
     "quota": (QUOTA, encode(QUOTA), lambda raw: msgspec.msgpack.decode(raw, type=BucketQuota)),
     "inventory": (REPORTS, encode(REPORTS), lambda raw: msgspec.msgpack.decode(raw, type=BucketInventory)),

@@ -260,6 +260,13 @@ def test_policies_that_would_be_misunderstood_are_refused(world: World) -> None:
 
 def test_ownership_controls(world: World) -> None:
     controls = {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}
+    assert world.root.get_bucket_ownership_controls(Bucket="mine")["OwnershipControls"] == controls  # of a new bucket
+    for _ in range(2):
+        world.root.delete_bucket_ownership_controls(Bucket="mine")
+        gone = error_code(world.root.get_bucket_ownership_controls, Bucket="mine")
+        assert gone == "OwnershipControlsNotFoundError"
+    missing = error_code(world.root.get_bucket_ownership_controls, Bucket="no-such-bucket")
+    assert missing == "NoSuchBucket"
     world.root.put_bucket_ownership_controls(Bucket="mine", OwnershipControls=controls)
     assert world.root.get_bucket_ownership_controls(Bucket="mine")["OwnershipControls"] == controls
     other = {"Rules": [{"ObjectOwnership": "ObjectWriter"}]}

@@ -68,6 +68,8 @@ def test_of_a_multipart_object_with_the_checksums_of_its_parts(s3: Any, bucket: 
     assert seen == wanted and after == 3
     past = s3.get_object_attributes(Bucket=bucket, Key="k", ObjectAttributes=["ObjectParts"], PartNumberMarker=7)
     assert "Parts" not in past["ObjectParts"] and past["ObjectParts"]["IsTruncated"] is False
+    none = s3.get_object_attributes(Bucket=bucket, Key="k", ObjectAttributes=["ObjectParts"], MaxParts=0)["ObjectParts"]
+    assert "Parts" not in none and (none["MaxParts"], none["IsTruncated"]) == (0, False)
 
 
 def test_of_versions(s3: Any, bucket: str) -> None:

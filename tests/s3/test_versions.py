@@ -47,7 +47,10 @@ def test_a_bucket_is_not_versioned_until_it_is_told(s3: Any, bucket: str) -> Non
     for status in ("Enabled", "Suspended", "Enabled"):
         enable(s3, bucket, status)
         assert s3.get_bucket_versioning(Bucket=bucket)["Status"] == status
-    assert error_code(enable, s3=s3, bucket=bucket, status="enabled") == "IllegalVersioningConfigurationException"
+    assert error_code(enable, s3=s3, bucket=bucket, status="enabled") == "MalformedXML"
+    nothing = {"Bucket": bucket, "VersioningConfiguration": {}}
+    assert error_code(s3.put_bucket_versioning, **nothing) == "IllegalVersioningConfigurationException"
+    assert s3.get_bucket_versioning(Bucket=bucket)["Status"] == "Enabled"
 
 
 @pytest.mark.parametrize("size", [1, 20_000, 400_000])

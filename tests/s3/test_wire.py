@@ -341,3 +341,20 @@ def test_only_what_is_space_to_http_is_cut_off_a_header(wire: Wire, bucket: str,
     found = wire.request("HEAD", f"/{bucket}/k").headers
     raw = found["x-amz-meta-a"].encode("latin-1")
     assert raw.decode() == value
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"), [("aws-chunked", None), ("gzip, aws-chunked", "gzip"), ("aws-chunked,aws-chunked,br", "br")]
+)
+def test_a_body_with_its_hash_is_not_framed_whatever_its_encoding_is_called(
+    wire: Wire, bucket: str, sent: str, kept: str | None
+) -> None:
+    body = b"4\r\nbody\r\n0\r\n\r\n"
+    assert wire.request("PUT", f"/{bucket}/k", body, content_encoding=sent).status == 200
+    found = wire.request("GET", f"/{bucket}/k")
+    assert (found.body, found.headers.get("content-encoding")) == (body, kept)
+    head, _ = wire.head(
+        "PUT", f"/{bucket}/k", {"content-length": str(len(body)), "content-encoding": sent}, "UNSIGNED-PAYLOAD"
+    )
+    wire.send(head + body)
+    assert wire.answer().code == "InvalidArgument"

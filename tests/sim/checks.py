@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from objstore.cluster.port import MAP_KEY
+from objstore.engine.keystate import state_of
+from objstore.engine.movestate import homes_of, moves_of
 from objstore.model.cluster import decode_map
 from objstore.model.errors import Corrupt, NotFound
 from objstore.model.ids import SYSTEM_BUCKET, NodeId
@@ -186,6 +188,7 @@ def referred(registers: dict[bytes, bytes]) -> tuple[list[BlobRef], set[bytes], 
             state = decode(body, KeyState)
             blobs += [blob for version in state.versions for blob in version.blobs]
             left += [f"object {key.name!r} still names retired blob {old.blob.id.hex()}" for old in state.retired]
+            left += _moving(key, state, registers)
         elif key.space is Space.PART and body:
             upload = uploads.get((key.bucket, key.name[:16]))
             if upload is None or upload.status in ("completed", "aborted"):
@@ -195,6 +198,26 @@ def referred(registers: dict[bytes, bytes]) -> tuple[list[BlobRef], set[bytes], 
             blobs += part.blobs
             spared |= {old.blob.id for old in part.retired}
     return blobs, spared, left
+
+
+def _moving(key: RegisterKey, state: KeyState, registers: dict[bytes, bytes]) -> list[str]:
+    """What renames have left behind, and what is borrowed without being lent (INV-24)."""
+    moves = moves_of(state)
+    left = [f"a rename of {key.name!r} is still on its way: {one}" for one in (moves.leaving, *moves.arrived) if one]
+    for lent in moves.lent:
+        named = {blob.id for one in _state(key, lent.to, registers).versions for blob in one.blobs}
+        if not named.issuperset(blob.id for blob in lent.blobs):
+            left.append(f"object {key.name!r} has still lent to {lent.to!r} what that does not name")
+    for version in state.versions:
+        for blob, home in zip(version.blobs, homes_of(version, key.name), strict=True):
+            lents = moves_of(_state(key, home, registers)).lent
+            if home != key.name and not any(one.to == key.name and blob in one.blobs for one in lents):
+                left.append(f"object {key.name!r} names a blob of {home!r}, which has not lent it")
+    return left
+
+
+def _state(beside: RegisterKey, name: bytes, registers: dict[bytes, bytes]) -> KeyState:
+    return state_of(registers.get(beside._replace(name=name).pack(), b""))
 
 
 def named_by(registers: dict[bytes, bytes]) -> dict[bytes, str]:

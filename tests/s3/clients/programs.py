@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -49,6 +51,31 @@ class Client:
     def _environment(self) -> dict[str, str]:
         own = {"PATH": os.environ["PATH"], "HOME": str(self.home), "LC_ALL": "C.UTF-8", "TMPDIR": str(self.home)}
         return {**own, "AWS_EC2_METADATA_DISABLED": "true", **self.environment}
+
+
+class Assumable(NamedTuple):
+    """A role that may read, and in the environment the key of a user that it trusts."""
+
+    name: str
+    arn: str
+    user: Mapping[str, str]
+
+
+def make_role(client: Client, name: str) -> Assumable:
+    """Also as the profile "role" in the home of the client."""
+    objstore = client.with_options("-m", "objstore", PYTHONPATH=str(ROOT))
+    objstore.run(sys.executable, "user", "create", name)
+    made = json.loads(
+        objstore.run(sys.executable, "role", "create", name, "--trust", name, "--policy", "readonly", "--json")
+    )
+    key = json.loads(objstore.run(sys.executable, "key", "create", name, "--json"))
+    (client.home / ".aws").mkdir()
+    (client.home / ".aws" / "config").write_text(
+        f"[profile user]\naws_access_key_id = {key['access_key']}\naws_secret_access_key = {key['secret_key']}\n"
+        f"[profile role]\nrole_arn = {made['arn']}\nsource_profile = user\n"
+    )
+    user = {"AWS_ACCESS_KEY_ID": key["access_key"], "AWS_SECRET_ACCESS_KEY": key["secret_key"]}
+    return Assumable(name, made["arn"], user)
 
 
 def finished(process: subprocess.Popen[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.s3.clients.programs import BIG, Client, contents, data, program
+from tests.s3.clients.programs import BIG, Client, contents, data, make_role, program
 
 
 @pytest.fixture
@@ -48,3 +49,22 @@ def test_presign(aws: Callable[..., str], client: Client, s3: Any, bucket: str) 
     s3.put_object(Bucket=bucket, Key="s", Body=b"a body")
     with urllib.request.urlopen(aws("s3", "presign", f"s3://{bucket}/s").strip()) as answer:
         assert answer.read() == b"a body"
+
+
+def test_assume_role(aws: Callable[..., str], client: Client, s3: Any, bucket: str) -> None:
+    """By hand, and as a profile does it by itself."""
+    role = make_role(client, f"role-{bucket}")
+    s3.put_object(Bucket=bucket, Key="s", Body=b"a body")
+    asked = ("sts", "assume-role", "--role-arn", role.arn, "--role-session-name", "work", "--output", "json")
+    found = json.loads(client.with_options(**role.user).run(program("aws"), *asked))["Credentials"]
+    session = client.with_options(
+        AWS_ACCESS_KEY_ID=found["AccessKeyId"],
+        AWS_SECRET_ACCESS_KEY=found["SecretAccessKey"],
+        AWS_SESSION_TOKEN=found["SessionToken"],
+    )
+    assert session.run(program("aws"), "s3", "cp", f"s3://{bucket}/s", "-") == "a body"
+    of_role = ("--profile", "role")
+    assert f":assumed-role/{role.name}/" in aws(*of_role, "sts", "get-caller-identity")
+    assert aws(*of_role, "s3", "cp", f"s3://{bucket}/s", "-") == "a body"
+    refused = client.start(program("aws"), *of_role, "s3", "rm", f"s3://{bucket}/s")
+    assert "AccessDenied" in refused.communicate(timeout=60)[0] and refused.returncode == 1

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from tests.s3.clients.programs import Client, Job, javascript_jobs
+from tests.s3.clients.programs import Client, Job, javascript_jobs, make_role
 
 
 @pytest.fixture
@@ -30,3 +32,10 @@ def test_listing(javascript: Job) -> None:
 
 def test_versions_and_conditions(javascript: Job) -> None:
     javascript("versions")
+
+
+def test_role_of_a_profile(client: Client, s3: Any, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"for readers")
+    make_role(client, f"role-{bucket}")
+    environment = {name: value for name, value in client.environment.items() if "KEY" not in name}
+    javascript_jobs(Client(client.home, {**environment, "AWS_PROFILE": "role"}), "javascript_jobs.cjs")("role")

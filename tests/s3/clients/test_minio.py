@@ -46,3 +46,7 @@ def test_retention(minio: Job) -> None:
 
 def test_lifecycle_and_encryption(minio: Job) -> None:
     minio("lifecycle")
+
+
+def test_assume_role(minio: Job) -> None:
+    minio("assume_role")

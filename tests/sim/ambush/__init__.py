@@ -15,6 +15,7 @@ from tests.sim.ambush.losses import amnesia, blackout, handoff, rebuilt, rot, sl
 from tests.sim.ambush.notifications import notifications
 from tests.sim.ambush.objects import lists, races, unknown
 from tests.sim.ambush.quorums import clocks, counters, forgotten, glimpses, split, withdrawn
+from tests.sim.ambush.renames import renames
 
 AMBUSHES: dict[str, Callable[[int], list[str]]] = {
     "amnesia": amnesia,
@@ -34,6 +35,7 @@ AMBUSHES: dict[str, Callable[[int], list[str]]] = {
     "notifications": notifications,
     "races": races,
     "rebuilt": rebuilt,
+    "renames": renames,
     "rot": rot,
     "slow_put": slow_put,
     "split": split,

@@ -47,6 +47,8 @@ def run(name: str, lane: str, first: int, count: int) -> tuple[int | None, str]:
     if done.returncode:
         raise Broken(done.stderr.strip().splitlines()[-1])
     found = json.loads(done.stdout.splitlines()[-1])
+    if found["said"].startswith("NameError"):
+        raise Broken(found["said"])  # the planted code itself: it names what its module has no more
     return found["seed"], found["said"]
 
 

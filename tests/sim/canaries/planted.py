@@ -8,6 +8,7 @@ from tests.sim.canaries import (
     planted_nodes,
     planted_notify,
     planted_registers,
+    planted_rename,
     planted_repair,
     planted_versions,
 )
@@ -15,6 +16,7 @@ from tests.sim.canaries.canary import Canary
 
 CANARIES: tuple[Canary, ...] = (
     *planted_registers.CANARIES,
+    *planted_rename.CANARIES,
     *planted_nodes.CANARIES,
     *planted_engine.CANARIES,
     *planted_append.CANARIES,

@@ -19,7 +19,7 @@ CANARIES = (
     Canary(
         "offset looked at before the change",
         APPEND,
-        (Edit("version = continued(check_base(current(state), base), made)", "version = made"),),
+        (Edit("found = check_base(current(state), base)", "found = current(state) or made"),),
         "ambush appends",
         "INV-22: two appends at one offset are both told that they were done",
         limit=20,

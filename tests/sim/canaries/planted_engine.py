@@ -85,7 +85,7 @@ CANARIES = (
             Edit(
                 "        born = None if version.upload_id else born_of(version.blobs)\n",
                 "        born = None if version.upload_id else born_of(version.blobs)\n"
-                "        check(condition, current(state_of(body_of(await self._registers.read(_key(bucket, key))))))\n",
+                "        check(condition, current((await self._keys.look(_key(bucket, key)))[1]))\n",
             ),
             Edit(
                 "            check(condition, current(state))\n            if not mode and",

@@ -85,9 +85,8 @@ CANARIES = (
         "fence not durable",
         REGISTERS,
         (Edit("self._fences[partition] = tag\n        self._floors.update(", "pass\n        self._floors.update("),),
-        "ambush split",
+        "pytest tests/unit/node/test_crash_points.py",
         "a node forgets its fences at its next start",
-        limit=50,
     ),
     Canary(
         "no reset of joining acceptors",

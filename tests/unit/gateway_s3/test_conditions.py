@@ -8,8 +8,8 @@ import pytest
 
 from gateway.s3.conditions import (
     Verdict,
-    check_copy_source,
     check_read,
+    check_source,
     delete_condition,
     entry_condition,
     range_applies,
@@ -75,10 +75,10 @@ def test_all_combinations_of_conditions_follow_the_order_of_rfc_9110() -> None:
         assert check_read(headers, "e", MODIFIED_MS) is expected, headers
         copy = {"x-amz-copy-source-" + name: value for name, value in headers.items()}
         if expected is OK:
-            check_copy_source(copy, "e", MODIFIED_MS)
+            check_source(copy, "x-amz-copy-source-if-", "e", MODIFIED_MS)
         else:
             with pytest.raises(S3Error) as caught:
-                check_copy_source(copy, "e", MODIFIED_MS)
+                check_source(copy, "x-amz-copy-source-if-", "e", MODIFIED_MS)
             assert caught.value.code == "PreconditionFailed"
             assert caught.value.extra["Condition"] in copy
 

@@ -35,6 +35,8 @@ def test_only_what_belongs_to_the_object_is_kept() -> None:
         ("aws-chunked,gzip", "gzip"),
         ("gzip, br,aws-chunked", "gzip,br"),
         ("gzip", "gzip"),
+        ("deflate, gzip", "deflate, gzip"),
+        (" , ", None),
         ("", None),
     ],
 )

@@ -16,11 +16,12 @@ from gateway.s3.actions import ACTIONS, action_of, needs
 from gateway.s3.errors import S3Error
 from gateway.s3.globs import glob, matches
 from gateway.s3.operations import Operation
-from gateway.s3.policies import Decision, Request, decide, is_public, parse
+from gateway.s3.policies import Decision, Request, decide, is_public, names_session, parse
 from gateway.s3.target import Query
 from objstore.model.identity import BUILT_IN, Principal
 
 ANN = Principal("ann")
+IN_ROLE = Principal(role="reader", role_id="AROA1", session="work")
 
 
 def document(*statements: Mapping[str, Any], version: str = "2012-10-17") -> bytes:
@@ -81,12 +82,31 @@ def test_a_deny_beats_an_allow_whatever_the_order() -> None:
         ({"AWS": "000000000001"}, Principal(), True),
         ({"AWS": "000000000001"}, ANN, False),
         ({"Service": "logging.s3.amazonaws.com"}, ANN, False),
+        ({"AWS": "arn:aws:iam::000000000001:role/reader"}, IN_ROLE, True),
+        ({"AWS": "arn:aws:sts:::assumed-role/reader/work"}, IN_ROLE, True),
+        ({"AWS": "arn:aws:sts::000000000001:assumed-role/reader/other"}, IN_ROLE, False),
+        ({"AWS": "arn:aws:iam::000000000001:user/reader"}, IN_ROLE, False),
+        ({"AWS": "000000000001"}, IN_ROLE, False),
     ],
 )
 def test_principals(principal: Any, asker: Principal | None, applies: bool) -> None:
     assert bool(decided(document(statement(Principal=principal)), "b", asker).allowed) == applies
     others = statement(Resource="arn:aws:s3:::b/*", NotPrincipal=principal)
     assert bool(decided(document(others), "b", asker).allowed) != applies
+
+
+def test_what_is_given_to_a_session_by_name() -> None:
+    own, of_role = IN_ROLE.arn, IN_ROLE.issuer_arn
+
+    def names(principal: Principal | None = IN_ROLE, **more: Any) -> bool:
+        policy = parse(document(statement(**more)), "b")
+        return names_session(policy, Request("s3:GetObject", "arn:aws:s3:::b/k", principal, {}))
+
+    assert names(Principal={"AWS": own})
+    assert not names(Principal={"AWS": of_role}) and not names(Principal="*")
+    assert not names(NotPrincipal={"AWS": own}) and not names(Principal={"AWS": own}, Effect="Deny")
+    assert not names(Principal={"AWS": own}, Action="s3:PutObject")
+    assert not names(ANN, Principal={"AWS": ANN.arn}) and not names(None, Principal="*")
 
 
 @pytest.mark.parametrize(
@@ -144,13 +164,15 @@ def test_whatever_is_no_policy_is_malformed(raw: bytes) -> None:
 
 
 def test_every_operation_needs_leave_but_those_decided_in_the_body() -> None:
-    headers = {"x-amz-copy-source": "/other/k?versionId=null"}
+    headers = {"x-amz-copy-source": "/other/k?versionId=null", "x-amz-rename-source": "old"}
     for operation in Operation:
         found = needs(operation, "b", "k", Query(), headers)
         assert bool(found) == (operation is not Operation.DELETE_OBJECTS)
         assert {need.action for need in found} <= ACTIONS
     source = needs(Operation.COPY_OBJECT, "b", "k", Query(), headers)[1]
     assert (source.action, source.resource) == ("s3:GetObjectVersion", "arn:aws:s3:::other/k")
+    renaming = [(need.action, need.key) for need in needs(Operation.RENAME_OBJECT, "b", "k", Query(), headers)]
+    assert renaming == [("s3:PutObject", "k"), ("s3:GetObject", "old"), ("s3:DeleteObject", "old")]
     versioned = needs(Operation.GET_OBJECT, "b", "k", Query([("versionId", "null")]), {})
     assert [need.action for need in versioned] == ["s3:GetObjectVersion"]
     assert action_of(Operation.HEAD_BUCKET) == "s3:ListBucket"

@@ -298,13 +298,21 @@ def test_the_scope_must_be_that_of_s3(service: str) -> None:
     assert refused("GET", "/b/k", {**BASIC, "authorization": value}).code == "AuthorizationHeaderMalformed"
 
 
-@pytest.mark.parametrize("expires", ["0", "604801", "-1", "1e3", "", "٣"])
-def test_a_presigned_url_lives_one_second_to_one_week(expires: str) -> None:
-    target = (
+def presigned_target(expires: str) -> str:
+    return (
         f"/b/k?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={ACCESS_KEY}%2F20130524%2Fr%2Fs3%2Faws4_request"
         f"&X-Amz-Date={DATE}&X-Amz-Expires={quote(expires)}&X-Amz-SignedHeaders=host&X-Amz-Signature=00"
     )
-    assert refused("GET", target, {"host": HOST}).code == "AuthorizationQueryParametersError"
+
+
+@pytest.mark.parametrize("expires", ["604801", "-1", "1e3", "", "٣"])
+def test_a_presigned_url_lives_a_week_at_most(expires: str) -> None:
+    assert refused("GET", presigned_target(expires), {"host": HOST}).code == "AuthorizationQueryParametersError"
+
+
+def test_a_presigned_url_of_no_seconds_has_expired() -> None:
+    error = refused("GET", presigned_target("0"), {"host": HOST})
+    assert (error.code, error.message) == ("AccessDenied", "Request has expired, 0 s ago.")
 
 
 def test_a_date_header_stands_in_for_x_amz_date() -> None:

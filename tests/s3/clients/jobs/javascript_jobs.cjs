@@ -106,6 +106,15 @@ const jobs = {
     await put("k2", "x", { IfNoneMatch: "*" });
     await assert.rejects(put("k2", "x", { IfNoneMatch: "*" }), { name: "PreconditionFailed" });
   },
+
+  // A profile names a role: the SDK assumes it by itself.
+  async role() {
+    assert.match((await client.config.credentials()).accessKeyId, /^ASIA/);
+    assert.equal((await read("k")).toString(), "for readers");
+    await assert.rejects(put("k", "x"), { name: "AccessDenied" });
+    const answer = await fetch(await getSignedUrl(client, new s3.GetObjectCommand({ Bucket, Key: "k" })));
+    assert.equal(await answer.text(), "for readers");
+  },
 };
 
 jobs[process.argv[2]]().catch((error) => {

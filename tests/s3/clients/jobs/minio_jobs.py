@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import sys
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 import urllib3
 from minio import Minio
 from minio.commonconfig import COMPLIANCE, ENABLED, GOVERNANCE, ComposeSource, CopySource, Filter, Tags
+from minio.credentials import AssumeRoleProvider
 from minio.datatypes import PostPolicy
 from minio.deleteobjects import DeleteObject
 from minio.error import S3Error
@@ -162,6 +164,31 @@ def retention() -> None:
     minio.put_object(bucket, "k", io.BytesIO(b""), 0)
     found = minio.get_object_retention(bucket, "k")
     assert found is not None and found.mode == COMPLIANCE
+
+
+def assume_role() -> None:
+    """Without a role, as MinIO has it."""
+    client().put_object(BUCKET, "a", io.BytesIO(b"a"), 1)
+    arn = f"arn:aws:s3:::{BUCKET}"
+    actions = ["s3:GetObject", "s3:GetBucketLocation"]  # it asks for the region first
+    allowed = {"Effect": "Allow", "Action": actions, "Resource": [arn, f"{arn}/*"]}
+    provider = AssumeRoleProvider(
+        sts_endpoint=os.environ["AWS_ENDPOINT_URL"],
+        access_key=os.environ["AWS_ACCESS_KEY_ID"],
+        secret_key=os.environ["AWS_SECRET_ACCESS_KEY"],
+        policy=json.dumps({"Version": "2012-10-17", "Statement": [allowed]}),
+    )
+    minio = Minio(os.environ["AWS_ENDPOINT_URL"].partition("://")[2], credentials=provider, secure=False)
+    assert read(minio, "a") == b"a"
+    assert provider.retrieve().session_token
+    try:
+        minio.put_object(BUCKET, "b", io.BytesIO(b"b"), 1)
+    except S3Error as error:
+        assert error.code == "AccessDenied"
+    else:
+        raise AssertionError("it may write")
+    answer = WEB.request("GET", minio.presigned_get_object(BUCKET, "a"))
+    assert (answer.status, answer.data) == (200, b"a")
 
 
 def lifecycle() -> None:
