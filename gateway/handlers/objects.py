@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from aiohttp import web
 
@@ -34,6 +34,7 @@ from gateway.s3.payload import Payload
 from gateway.s3.ranges import Slice, parse_range, part_slice
 from gateway.s3.router import check_version_id
 from gateway.s3.sigv4 import PayloadMode
+from objstore.engine.tasks import apart
 from objstore.engine.types import ObjectInfo
 from objstore.model.errors import ObjstoreError
 
@@ -150,10 +151,14 @@ async def delete_objects(call: Call) -> web.StreamResponse:
         raise S3Error("InvalidRequest", text)
     wanted = parse_delete(await read_document(call))
     await call.engine.get_bucket(call.bucket)
+    return xml(answers.delete_result(await apart(_delete_all(call, wanted.entries)), wanted.quiet))
+
+
+async def _delete_all(call: Call, entries: Sequence[DeleteEntry]) -> list[answers.Deleted | answers.DeleteFailure]:
     gate = asyncio.Semaphore(call.settings.deletes_at_once)
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_delete_one(call, entry, gate)) for entry in wanted.entries]
-    return xml(answers.delete_result([task.result() for task in tasks], wanted.quiet))
+        tasks = [group.create_task(_delete_one(call, entry, gate)) for entry in entries]
+    return [task.result() for task in tasks]
 
 
 def _names_a_digest(headers: Mapping[str, str]) -> bool:

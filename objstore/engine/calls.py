@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol, TypeVar
 
+from objstore.engine.tasks import apart
 from objstore.model.errors import WireError
 from objstore.model.ids import NodeId
 from objstore.ports import Buffer
@@ -45,6 +46,9 @@ async def in_parallel(width: int, items: Iterable[T], run: Callable[[T], Awaitab
         for item in queue:
             await run(item)
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(width):
-            group.create_task(worker())
+    async def workers() -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(width):
+                group.create_task(worker())
+
+    await apart(workers())

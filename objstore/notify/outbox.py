@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from objstore.engine.keystate import state_of, told, turned
+from objstore.engine.tasks import apart
 from objstore.model.limits import EVENT_KEPT_MS
 from objstore.model.notification import Delivery, Event
 from objstore.model.records import RegisterKey, Value
@@ -46,10 +47,13 @@ async def deliver(registers: Registers, sender: Sender, key: RegisterKey) -> boo
                 _give_up(sender, event, delivery, key)
             done[event.sequence].add(delivery)
 
-    try:
+    async def serve_all() -> None:
         async with asyncio.TaskGroup() as group:
             for target in targets:
                 group.create_task(serve(target))
+
+    try:
+        await apart(serve_all())
     finally:
         if any(done.values()):
             await registers.change(key, _without(done))

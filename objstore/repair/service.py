@@ -19,6 +19,7 @@ from objstore.cluster.port import CLUSTER_KEY, MAP_KEY, REPAIR_LEADER_KEY, Coord
 from objstore.cluster.topology import read_leases
 from objstore.engine.peers import Peers
 from objstore.engine.registers import Registers
+from objstore.engine.tasks import apart
 from objstore.model.cluster import ClusterMap, decode_map, encode_map
 from objstore.model.errors import ObjstoreError
 from objstore.notify.sender import Sender
@@ -82,7 +83,7 @@ class Repairer:
         while True:
             if self.is_leader:
                 try:
-                    await self._lead()
+                    await apart(self._lead())
                 except* _Deposed:
                     log.info("repair is led by another process now")
                 except* ObjstoreError as group:

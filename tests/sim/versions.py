@@ -1,7 +1,8 @@
 """Clients of a bucket that becomes versioned while gateways still remember that it was not. Part of a Workload.
 
 What an acknowledged write stored in a versioned bucket is there, with its bytes, until somebody deletes that version;
-what was there when versioning began is not destroyed by any write that begins later.
+what was there when versioning began is not destroyed by any write that begins later. (One that began before, and whose
+outcome nobody knows, may still come to take its place.)
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ NULL = "null"
 class Versions:
     work: Workload
     bucket: str = "versions"
-    before: dict[str, str] = field(default_factory=dict)  # key -> ETag of what was there when versioning began
+    before: dict[str, set[str]] = field(default_factory=dict)  # key -> ETags, one of which was there without a version
+    open: dict[str, set[str]] = field(default_factory=dict)  # key -> ETags of puts of then whose outcome is not known
     stored: dict[tuple[str, str], str] = field(default_factory=dict)  # (key, version id) -> ETag, acknowledged
     doubtful: set[tuple[str, str]] = field(default_factory=set)  # perhaps deleted
 
@@ -42,7 +44,7 @@ class Versions:
         for key in KEYS:
             info = await self._known(key)
             if info is not None and info.version_id == NULL:
-                self.before[key] = info.etag
+                self.before[key] = {info.etag, *self.open.get(key, ())}
         async with asyncio.TaskGroup() as group:
             for _ in range(CLIENTS):
                 group.create_task(self._client())
@@ -74,6 +76,7 @@ class Versions:
             info = await work.history.run("put", await work.gateway(), operation)
         except (*UNKNOWN, GivenUp):
             work.history.failed += 1
+            self.open.setdefault(key, set()).add(etag)
         except ObjstoreError as error:
             work.history.complain(f"put of a version: unexpected {error!r}")
         else:
@@ -156,8 +159,8 @@ class Versions:
             for name, etag in self.stored.items():
                 if name not in self.doubtful and (name not in listed or listed[name].etag != etag):
                     history.complain(f"{name} is not listed through {gateway}")
-            for key, etag in self.before.items():
-                if (key, NULL) not in listed or listed[key, NULL].etag != etag:
+            for key, etags in self.before.items():
+                if (key, NULL) not in listed or listed[key, NULL].etag not in etags:
                     history.complain(f"what {key} was before versioning was destroyed")
             for key in KEYS:
                 self._one_newest(key, [one for one in page.entries if one.key == key])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from objstore.cluster.port import REPAIR_CONTROL_KEY
+from objstore.cluster.port import REPAIR_CONTROL_KEY, REPAIR_LEADER_KEY
 from objstore.engine.registers import Registers
 from objstore.model.manifest import FragmentId
 from objstore.model.records import KeyState, RegisterKey, Space, decode
@@ -401,3 +401,25 @@ def test_metadata_replicas_that_missed_a_write_get_it_without_a_reader() -> None
                 assert await get(sim.engines[1], "b", f"k{i}") == b"v%d" % i
 
     run(main, 11)
+
+
+def test_whoever_led_once_leads_again_though_its_calls_run_out_of_time() -> None:
+    async def main() -> None:
+        async with MappedCluster(1) as sim:
+            stored = await filled(sim)
+            repaired = Repaired(sim)
+            await repaired.start("r1")
+            await repaired.until(lambda s: s.objects.total == len(stored))
+            coordinator = sim.coordinator("")
+            for _ in range(3):
+                await coordinator.put(REPAIR_LEADER_KEY, b"another", lease=await coordinator.grant(2.0))
+                await asyncio.sleep(1.0)
+                assert not repaired.repairers["r1"].is_leader
+                sim.network.blocked.add(("r1", "coordinator"))
+                await asyncio.sleep(12.0)
+                sim.network.blocked.clear()
+                await repaired.until(lambda s: s.objects.total == len(stored))
+            run = repaired.repairers["r1"]._task
+            assert run is not None and run.cancelling() == 0
+
+    run(main, 1)
