@@ -8,6 +8,7 @@ from typing import TypeAlias
 from aiohttp import web
 
 from gateway.handlers import (
+    acls,
     attributes,
     buckets,
     copies,
@@ -79,10 +80,10 @@ HANDLERS: Mapping[Operation, Handler] = {
     Operation.GET_BUCKET_LIFECYCLE_CONFIGURATION: lifecycle.get_configuration,
     Operation.PUT_BUCKET_LIFECYCLE_CONFIGURATION: lifecycle.put_configuration,
     Operation.DELETE_BUCKET_LIFECYCLE: lifecycle.delete_configuration,
-    Operation.GET_BUCKET_ACL: buckets.get_acl,
-    Operation.GET_OBJECT_ACL: buckets.get_acl,
-    Operation.PUT_BUCKET_ACL: buckets.put_acl,
-    Operation.PUT_OBJECT_ACL: buckets.put_acl,
+    Operation.GET_BUCKET_ACL: acls.get_bucket_acl,
+    Operation.GET_OBJECT_ACL: acls.get_object_acl,
+    Operation.PUT_BUCKET_ACL: acls.put_bucket_acl,
+    Operation.PUT_OBJECT_ACL: acls.put_object_acl,
     Operation.LIST_OBJECTS: lists.list_objects,
     Operation.LIST_OBJECTS_V2: lists.list_objects,
     Operation.LIST_OBJECT_VERSIONS: lists.list_versions,

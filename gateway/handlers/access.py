@@ -2,7 +2,8 @@
 
 The keys of the configuration are the root of the account: it may do everything that the policy of the bucket does not
 deny, and nothing can keep it from that policy itself. A user may do what a policy of theirs, or of the bucket, allows
-and none denies; whoever does not sign, what the policy of the bucket allows to everybody.
+and none denies; whoever does not sign, what the policy of the bucket allows to everybody. What no policy
+allows or denies the ACL of the bucket or object may grant, where ACLs count.
 A session may do what its role, or its user, may; if it was given a policy of its own, only what that allows as well,
 and what the policy of the bucket allows to that very session.
 What policies ask is collected only if there is a policy to ask, and tags of an object only if one asks for them.
@@ -16,7 +17,7 @@ from aiohttp import web
 
 from gateway.handlers.callers import Caller
 from gateway.port import Engine
-from gateway.s3 import policies
+from gateway.s3 import acls, policies
 from gateway.s3.actions import Need, needs
 from gateway.s3.errors import S3Error
 from gateway.s3.operations import Operation
@@ -24,14 +25,18 @@ from gateway.s3.policies import Decision, Policy, Request
 from gateway.s3.policy_context import request_context, tag_context, tag_values
 from gateway.s3.sigv4 import Auth
 from gateway.s3.target import Target
+from objstore.engine.types import ObjectInfo
 from objstore.model import bucketconfig
 from objstore.model.errors import NoSuchBucket, NotFound
-from objstore.model.identity import BucketPolicy, PublicAccessBlock
+from objstore.model.identity import BucketAcl, BucketPolicy, PublicAccessBlock
 
 # A root that locked itself out could not undo it otherwise.
 _OF_ROOT = frozenset(("s3:GetBucketPolicy", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy"))
 _TELLING = frozenset((Operation.GET_OBJECT, Operation.HEAD_OBJECT, Operation.GET_OBJECT_ATTRIBUTES))
 _DEFERRED = frozenset((Operation.POST_OBJECT,))  # who asks stands in the body
+
+
+_Name = tuple[str, str, str | None]  # bucket, key, version
 
 
 class Access:
@@ -55,6 +60,7 @@ class Access:
         self.caller = caller
         self._now_ms = now_ms
         self._context: dict[str, tuple[str, ...]] | None = None
+        self._seen: dict[_Name, tuple[ObjectInfo, str]] = {}  # whose ACL allows what no policy does, with which grant
 
     async def check_operation(self, operation: Operation) -> None:
         """Before the handler. S3Error AccessDenied."""
@@ -93,15 +99,16 @@ class Access:
         if found.denied:
             return found, ""
         if caller.principal is None:
+            why = "no statement of the policy of the bucket allows it to everybody"
             if found.allowed and of_bucket and block.restrict_buckets and policies.is_public(of_bucket):
-                return Decision(), "the public access block of the bucket does not let its policy reach anybody"
-            return found, "no statement of the policy of the bucket allows it to everybody"
+                found, why = Decision(), "the public access block of the bucket does not let its policy reach anybody"
+            return found if found.allowed else await self._by_acl(need), why
         if caller.is_root:
             return Decision(allowed="the root of the account"), ""
         own = policies.decide(caller.policies, request)
         if own.denied:
             return own, ""
-        decision = own if own.allowed else found
+        decision = own if own.allowed else found if found.allowed else await self._by_acl(need)
         if caller.limits:
             limit = policies.decide(caller.limits, request)
             if limit.denied:
@@ -110,8 +117,45 @@ class Access:
                 return Decision(), f"no session policy allows the {need.action} action"
         return decision, "no statement of a policy of the user, the role or the bucket allows it"
 
+    async def _by_acl(self, need: Need) -> Decision:
+        """What the ACL of the bucket or of the object grants to everybody, or to whoever signs."""
+        right = acls.right_for(need.action)
+        if right is None or need.bucket is None or need.made:
+            return Decision()
+        config = (await self._engine.get_bucket(need.bucket, fresh=False)).config
+        block = bucketconfig.get(config, PublicAccessBlock)
+        if not bucketconfig.ownership_of(config).has_acls or (block is not None and block.ignore_acls):
+            return Decision()
+        signed = self.caller.principal is not None
+        acl = bucketconfig.get(config, BucketAcl)
+        of_bucket = acl.grants if acl is not None else ""
+        if not right.of_object:
+            allowed = acls.permits(of_bucket, right.permission, signed=signed)
+            return Decision(allowed="the ACL of the bucket" if allowed else "")
+        assert need.key is not None, "what the ACL of an object grants is asked of an object"
+        try:
+            info = await self._engine.head_object(need.bucket, need.key, need.version_id)
+        except NotFound:  # whoever may list the bucket is told so
+            listed = right.permission == acls.READ and acls.permits(of_bucket, acls.READ, signed=signed)
+            return Decision(allowed="the ACL of the bucket" if listed else "")
+        if not acls.permits(info.headers.get(acls.STORED, ""), right.permission, signed=signed):
+            return Decision()
+        self._seen[need.bucket, need.key, need.version_id] = info, right.permission
+        return Decision(allowed="the ACL of the object")
+
+    async def look_up(self, bucket: str, key: str, version_id: str | None) -> ObjectInfo:
+        """The object; where its ACL let this request pass, as it was then: what has come in its place since may have
+        another one."""
+        seen = self._seen.get((bucket, key, version_id))
+        return seen[0] if seen is not None else await self._engine.head_object(bucket, key, version_id)
+
+    def still_granted(self, bucket: str, key: str, version_id: str | None, stored: str) -> bool:
+        """Whether what the ACL of the object allowed is allowed by this one, if it was an ACL that did."""
+        seen = self._seen.get((bucket, key, version_id))
+        return seen is None or acls.permits(stored, seen[1], signed=self.caller.principal is not None)
+
     async def _bucket_policy(self, need: Need) -> tuple[Policy | None, PublicAccessBlock]:
-        if need.bucket is None or need.action == "s3:CreateBucket":
+        if need.bucket is None or need.made:
             return None, PublicAccessBlock()
         try:
             bucket = await self._engine.get_bucket(need.bucket, fresh=False)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from gateway.handlers.acls import acl_for_write
 from gateway.handlers.bodies import upload
 from gateway.handlers.call import Call
 from gateway.handlers.encryption import opened, sealing_for_write, shown
 from gateway.handlers.lifecycle import expiration_headers
 from gateway.handlers.locks import lock_for_write
 from gateway.handlers.responses import empty
-from gateway.s3 import append, checksums, encryption, tags
+from gateway.s3 import acls, append, checksums, encryption, tags
 from gateway.s3.conditions import write_condition
 from gateway.s3.errors import S3Error
 from gateway.s3.metadata import checksum_headers, stored_headers
@@ -28,8 +29,11 @@ async def append_object(call: Call) -> web.StreamResponse:
     algorithm = call.settings.default_checksum
     if base is None:
         await lock_for_write(call)  # refuses what needs a versioned bucket
+        headers |= await acl_for_write(call)
     else:
         append.check_headers(call.headers, headers, base.headers)
+        if acls.is_asked(call.headers):
+            raise S3Error("InvalidRequest", "An append cannot change the ACL of the object.")
         algorithm = checksums.to_continue(base.headers)
     payload = Payload(call.headers, call.auth, default_algorithm=algorithm)
     if not payload.length:

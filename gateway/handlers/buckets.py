@@ -8,14 +8,15 @@ from aiohttp import web
 from gateway.handlers.bodies import read_document
 from gateway.handlers.call import Call
 from gateway.handlers.responses import empty, xml
-from gateway.s3 import answers, listing, locks
-from gateway.s3.access_documents import gives_the_owner_all
+from gateway.s3 import acls, answers, listing, locks
+from gateway.s3.access_documents import check_rule
 from gateway.s3.answers import Owner
 from gateway.s3.bodies import parse_create_bucket, parse_versioning
 from gateway.s3.errors import S3Error
 from gateway.s3.operations import EMPTY, NOT_CONFIGURED
 from objstore.model import bucketconfig
 from objstore.model.errors import InvalidBucketState
+from objstore.model.identity import BucketAcl, BucketOwnership
 from objstore.model.locking import BucketLock, lock_of
 from objstore.model.records import BucketState
 from objstore.model.tagging import BucketTags
@@ -41,9 +42,24 @@ async def create_bucket(call: Call) -> web.StreamResponse:
     records: list[msgspec.Struct] = [BucketTags(dict(wanted.tags))] if wanted.tags else []
     if locks.enabled_at_creation(call.headers):
         records.append(BucketLock())
+    records += _ownership(call)
     versioning = "Enabled" if locks.enabled_at_creation(call.headers) else ""
     await call.engine.create_bucket(call.bucket, versioning=versioning, config=bucketconfig.encoded(*records))
     return empty(headers={"Location": f"/{call.bucket}"})
+
+
+def _ownership(call: Call) -> list[msgspec.Struct]:
+    """Who asks for an ACL wants it to count, unless the same request says that none shall. S3Error."""
+    rule = call.headers.get(acls.OWNERSHIP_HEADER, "")
+    if rule:
+        check_rule(rule)
+    text = acls.text_of(acls.from_headers(call.headers, OWNER.id, of_bucket=True) or acls.PRIVATE)
+    if not text:
+        return [BucketOwnership(rule)] if rule else []
+    rule = rule or "ObjectWriter"
+    if not BucketOwnership(rule).has_acls:
+        raise S3Error("InvalidBucketAclWithObjectOwnership")
+    return [BucketOwnership(rule), BucketAcl(text)]
 
 
 async def head_bucket(call: Call) -> web.StreamResponse:
@@ -77,22 +93,6 @@ async def put_versioning(call: Call) -> web.StreamResponse:
         return msgspec.structs.replace(bucket, versioning=status)
 
     await call.engine.configure_bucket(call.bucket, edit)
-    return empty()
-
-
-async def get_acl(call: Call) -> web.StreamResponse:
-    await _check_exists(call)
-    return xml(answers.acl(OWNER))
-
-
-async def put_acl(call: Call) -> web.StreamResponse:
-    """Success without an effect: nothing passes but the ACL that everything has. Clients set what they have read."""
-    document = await read_document(call)
-    await _check_exists(call)
-    if document and not gives_the_owner_all(document, OWNER.id):
-        raise S3Error("AccessControlListNotSupported")
-    if not document and "x-amz-acl" not in call.headers:
-        raise S3Error("MissingSecurityHeader", "The header x-amz-acl is missing, and there is no body instead.")
     return empty()
 
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 
 from aiohttp import web
 
+from gateway.handlers.acls import acl_for_write
 from gateway.handlers.call import Call
 from gateway.handlers.encryption import sealing_for_write, sealing_of_source, shown, unseal_for
 from gateway.handlers.lifecycle import expiration_headers
@@ -62,7 +63,7 @@ async def copy_object(call: Call) -> web.StreamResponse:
             "This copy request is illegal because it is trying to copy an object to itself without changing the "
             "object's metadata, storage class, website redirect location or encryption attributes.",
         )
-    headers = copied_headers(call.headers, info.headers)
+    headers = copied_headers(call.headers, info.headers) | await acl_for_write(call)
     tagged = tags.of_copy(call.headers, info.tags)
     lock = await lock_for_write(call)
     condition = write_condition(call.headers)
@@ -127,7 +128,7 @@ async def copy_part(call: Call) -> web.StreamResponse:
 async def _source(call: Call) -> ObjectInfo:
     source = copy_source(call.headers["x-amz-copy-source"])
     try:
-        info = await call.engine.head_object(source.bucket, source.key, source.version_id)
+        info = await call.access.look_up(source.bucket, source.key, source.version_id)
     except IsDeleteMarker as marker:
         if marker.named:
             raise S3Error("InvalidRequest", "The source of a copy may not be a delete marker.") from None

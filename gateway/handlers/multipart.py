@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from gateway.handlers.acls import acl_for_write
 from gateway.handlers.bodies import read_document, upload
 from gateway.handlers.call import Call
 from gateway.handlers.encryption import check_upload_key, sealing_for_write, shown, unseal_for
@@ -34,7 +35,7 @@ async def create_upload(call: Call) -> web.StreamResponse:
     upload_id = await call.engine.create_upload(
         call.bucket,
         call.key,
-        {**stored_headers(call.headers), **checksum},
+        {**stored_headers(call.headers), **checksum, **await acl_for_write(call)},
         tags=tags.from_header(call.headers),
         lock=await lock_for_write(call),
         sealed=sealing.record if sealing is not None else None,

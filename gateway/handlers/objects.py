@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from aiohttp import web
 
+from gateway.handlers.acls import acl_for_write
 from gateway.handlers.append import append_object
 from gateway.handlers.bodies import read_document, upload
 from gateway.handlers.call import Call
@@ -52,7 +53,7 @@ def version_headers(info: ObjectInfo) -> dict[str, str]:
 async def put_object(call: Call) -> web.StreamResponse:
     if OFFSET_HEADER in call.headers:
         return await append_object(call)
-    headers = stored_headers(call.headers)
+    headers = stored_headers(call.headers) | await acl_for_write(call)
     condition = write_condition(call.headers)
     payload = Payload(call.headers, call.auth, default_algorithm=call.settings.default_checksum)
     sealing = await sealing_for_write(call)
@@ -80,7 +81,7 @@ async def get_object(call: Call) -> web.StreamResponse:
         # Else anybody could have a public object shown as a page of this site.
         text = "Request specific response headers cannot be used for anonymous GET requests."
         raise S3Error("InvalidRequest", text)
-    info = await call.engine.head_object(call.bucket, call.key, call.target.query.get("versionId"))
+    info = await call.access.look_up(call.bucket, call.key, call.target.query.get("versionId"))
     sealing = sealing_of(call, info)
     headers = {"ETag": f'"{info.etag}"', "Last-Modified": answers.http_date(info.modified_ms), **version_headers(info)}
     headers |= shown(call, sealing)

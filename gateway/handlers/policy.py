@@ -8,7 +8,7 @@ from gateway.handlers.bodies import read_document
 from gateway.handlers.call import Call
 from gateway.handlers.configs import configure, configured, deconfigure
 from gateway.handlers.responses import empty, xml
-from gateway.s3 import policies
+from gateway.s3 import acls, policies
 from gateway.s3.access_documents import (
     ownership_document,
     parse_block,
@@ -19,12 +19,16 @@ from gateway.s3.access_documents import (
 from gateway.s3.errors import S3Error
 from objstore.model import bucketconfig
 from objstore.model.errors import Conflict
-from objstore.model.identity import BucketOwnership, BucketPolicy, PublicAccessBlock
+from objstore.model.identity import BucketAcl, BucketOwnership, BucketPolicy, PublicAccessBlock
 from objstore.model.records import BucketState
 
 
 class _PublicPolicyBlocked(Conflict):
     """Raised and caught here: the change function of the bucket decides it."""
+
+
+class _SharedByAcl(Conflict):
+    """Likewise: the ACL of the bucket must be taken back before it stops to count."""
 
 
 async def get_policy(call: Call) -> web.StreamResponse:
@@ -74,14 +78,25 @@ async def delete_block(call: Call) -> web.StreamResponse:
 
 
 async def get_ownership(call: Call) -> web.StreamResponse:
-    found = bucketconfig.get((await call.engine.get_bucket(call.bucket)).config, BucketOwnership) or BucketOwnership()
+    found = bucketconfig.ownership_of((await call.engine.get_bucket(call.bucket)).config)
     if not found.rule:
         raise S3Error("OwnershipControlsNotFoundError", extra={"BucketName": call.bucket})
     return xml(ownership_document(found))
 
 
 async def put_ownership(call: Call) -> web.StreamResponse:
-    await configure(call, parse_ownership(await read_document(call)))
+    wanted = parse_ownership(await read_document(call))
+
+    def edit(bucket: BucketState) -> BucketState:
+        acl = bucketconfig.get(bucket.config, BucketAcl)
+        if acl is not None and acls.is_shared(acl.grants) and not wanted.has_acls:
+            raise _SharedByAcl
+        return bucketconfig.with_(bucket, wanted)
+
+    try:
+        await call.engine.configure_bucket(call.bucket, edit)
+    except _SharedByAcl:
+        raise S3Error("InvalidBucketAclWithObjectOwnership") from None
     return empty()
 
 

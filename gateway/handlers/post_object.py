@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from gateway.handlers.access import Access
+from gateway.handlers.acls import acl_for_write
 from gateway.handlers.bodies import received
 from gateway.handlers.buckets import OWNER
 from gateway.handlers.call import Call
@@ -110,7 +111,7 @@ async def _store(call: Call, form: _Form) -> web.StreamResponse:
         call.key,
         form.file(payload),
         form.size,
-        stored_headers(call.headers),
+        stored_headers(call.headers) | await acl_for_write(call),
         condition=write_condition(call.headers),
         content_md5=payload.content_md5,
         finish=payload.finish,

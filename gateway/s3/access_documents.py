@@ -7,7 +7,7 @@ from gateway.s3.errors import S3Error
 from objstore.model.identity import BucketOwnership, PublicAccessBlock
 
 _FIELDS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
-_ONLY = "BucketOwnerEnforced"
+_RULES = ("BucketOwnerEnforced", "BucketOwnerPreferred", "ObjectWriter")
 
 
 def parse_block(body: bytes) -> PublicAccessBlock:
@@ -35,11 +35,16 @@ def parse_ownership(body: bytes) -> BucketOwnership:
         raise documents.malformed("OwnershipControls must have one Rule")
     documents.only(rules[0], "ObjectOwnership")
     rule = documents.text(rules[0], "ObjectOwnership")
-    if rule in ("BucketOwnerPreferred", "ObjectWriter"):
-        raise S3Error("NotImplemented", f"The object ownership {rule} needs access control lists; only {_ONLY} exists.")
-    if rule != _ONLY:
+    if rule not in _RULES:
         raise documents.malformed(f"{rule!r} is no ObjectOwnership")
     return BucketOwnership(rule)
+
+
+def check_rule(rule: str) -> None:
+    """Of the header of CreateBucket. S3Error InvalidArgument."""
+    if rule not in _RULES:
+        extra = {"ArgumentName": "x-amz-object-ownership", "ArgumentValue": rule}
+        raise S3Error("InvalidArgument", f"Invalid x-amz-object-ownership header: {rule}", extra=extra)
 
 
 def ownership_document(found: BucketOwnership) -> bytes:
@@ -48,23 +53,3 @@ def ownership_document(found: BucketOwnership) -> bytes:
 
 def status_document(public: bool) -> bytes:
     return xml.document("PolicyStatus", xml.element("IsPublic", public))
-
-
-def gives_the_owner_all(body: bytes, owner: str) -> bool:
-    """Whether an AccessControlPolicy says what every bucket and object has: all rights for the owner, none for others.
-    S3Error MalformedXML. `owner`: the id."""
-    root = documents.read(body, "AccessControlPolicy", "Owner", "AccessControlList")
-    named, listed = documents.child(root, "Owner"), documents.child(root, "AccessControlList")
-    if listed is None:
-        raise documents.malformed("AccessControlPolicy has no AccessControlList")
-    documents.only(listed, "Grant")
-    if named is not None and documents.text(named, "ID") != owner:
-        return False
-    for grant in listed.all("Grant"):
-        documents.only(grant, "Grantee", "Permission")
-        grantee = documents.child(grant, "Grantee")
-        if grantee is None:
-            raise documents.malformed("Grant has no Grantee")
-        if documents.text(grantee, "ID") != owner or documents.text(grant, "Permission") != "FULL_CONTROL":
-            return False
-    return bool(listed.all("Grant"))

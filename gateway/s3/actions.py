@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from gateway.s3 import acls
 from gateway.s3.locks import bypasses
 from gateway.s3.operations import Operation
 from gateway.s3.rename import rename_source
@@ -17,6 +18,7 @@ class Need(NamedTuple):
     bucket: str | None
     key: str | None = None
     version_id: str | None = None  # that is named
+    made: bool = False  # the bucket is to be made: no policy of it, or ACL, can say anything yet
 
     @property
     def resource(self) -> str:
@@ -151,10 +153,9 @@ def needs(
         return ()
     name = _NAMES.get(operation, operation.value)
     if key is None or bucket is None:
-        first = [Need("s3:" + name, bucket)]
-        if operation is _O.CREATE_BUCKET and headers.get("x-amz-bucket-object-lock-enabled", "").lower() == "true":
-            first.append(Need("s3:PutBucketObjectLockConfiguration", bucket))
-        return tuple(first)
+        if operation is _O.CREATE_BUCKET:
+            return tuple(Need("s3:" + name, bucket, made=True) for name in _of_new_bucket(headers))
+        return (Need("s3:" + name, bucket),)
     found = [of_object(name, bucket, key, query.get("versionId"))]
     if operation is _O.GET_OBJECT_ATTRIBUTES:
         found.append(of_object("GetObject", bucket, key, query.get("versionId")))
@@ -166,7 +167,20 @@ def needs(
         found += [Need("s3:GetObject", bucket, source_key), Need("s3:DeleteObject", bucket, source_key)]
     if operation in _NEW_OBJECTS:
         extra = {action for header, action in _BY_HEADER.items() if header in headers}
+        if acls.is_asked(headers):  # what everything has anyway needs no leave: many clients say it always
+            extra.add("PutObjectAcl")
         found.extend(Need("s3:" + action, bucket, key) for action in sorted(extra))
     if bypasses(headers):
         found.append(Need("s3:BypassGovernanceRetention", bucket, key, query.get("versionId")))
     return tuple(found)
+
+
+def _of_new_bucket(headers: Mapping[str, str]) -> list[str]:
+    found = ["CreateBucket"]
+    if headers.get("x-amz-bucket-object-lock-enabled", "").lower() == "true":
+        found.append("PutBucketObjectLockConfiguration")
+    if acls.is_asked(headers):
+        found.append("PutBucketAcl")
+    if acls.OWNERSHIP_HEADER in headers:
+        found.append("PutBucketOwnershipControls")
+    return found

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import NamedTuple
 
+from gateway.s3.acls import GROUPS, PRIVATE, Grants
 from gateway.s3.checksums import ALGORITHMS, TYPE_HEADER, header_name
 from gateway.s3.listing import (
     BucketsParams,
@@ -87,10 +88,14 @@ def versioning(status: str) -> bytes:
     return document("VersioningConfiguration", element("Status", status) if status else "")
 
 
-def acl(owner: Owner) -> bytes:
-    grantee = f'<Grantee xmlns:xsi="{_XSI}" xsi:type="CanonicalUser">{_identity(owner)}</Grantee>'
-    grant = f"<Grant>{grantee}<Permission>FULL_CONTROL</Permission></Grant>"
-    return document("AccessControlPolicy", f"{_owner(owner)}<AccessControlList>{grant}</AccessControlList>")
+def acl(owner: Owner, grants: Grants = PRIVATE) -> bytes:
+    listed = "".join(f"<Grant>{_grantee(owner, who)}{element('Permission', what)}</Grant>" for who, what in grants)
+    return document("AccessControlPolicy", f"{_owner(owner)}<AccessControlList>{listed}</AccessControlList>")
+
+
+def _grantee(owner: Owner, who: str) -> str:
+    kind, inner = ("Group", element("URI", GROUPS[who])) if who in GROUPS else ("CanonicalUser", _identity(owner))
+    return f'<Grantee xmlns:xsi="{_XSI}" xsi:type="{kind}">{inner}</Grantee>'
 
 
 def list_objects(bucket: str, params: ObjectsParams, page: ObjectPage, owner: Owner) -> bytes:

@@ -63,6 +63,7 @@ CODES: Mapping[str, Code] = {
     "InvalidURI": Code(400, "The request target cannot be decoded."),
     "InvalidWriteOffset": Code(400, "The write offset is not the size of the object."),
     "KeyTooLongError": Code(400, "The key is longer than 1024 bytes of UTF-8."),
+    "MalformedACLError": Code(400, "The ACL is malformed, or not what this operation expects."),
     "MalformedPOSTRequest": Code(400, "The body of your POST request is not well-formed multipart/form-data."),
     "MalformedPolicy": Code(400, "The policy is malformed, or not what this operation expects."),
     "MalformedTrailerError": Code(400, "The trailer of the body is malformed, or not the announced one."),
@@ -104,6 +105,8 @@ CODES: Mapping[str, Code] = {
     "TooManyRenames": Code(400, "As many objects as can be have their bytes from this key. Copy it, and delete it."),
     "TooManyParts": Code(400, "The object has as many parts as it can have. Copy it, and append to the copy."),
     "TooManyConfigurations": Code(400, "The bucket has as many configurations of this kind as it can."),
+    "UnexpectedContent": Code(400, "This request does not support content."),
+    "UnresolvableGrantByEmailAddress": Code(400, "The e-mail address is not that of any account here."),
     "UserKeyMustBeSpecified": Code(400, "A key must be given."),
     "XAmzContentSHA256Mismatch": Code(400, "The body does not match x-amz-content-sha256."),
 }

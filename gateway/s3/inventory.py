@@ -94,7 +94,7 @@ def _fields(root: xml.Node) -> tuple[str, ...]:
     names = [one.text.strip() for one in node.all("Field")]
     for name in names:
         if name in _NOT_HERE:
-            raise S3Error("NotImplemented", f"Reports have no field {name}: objects have no ACL here.")
+            raise S3Error("NotImplemented", f"Reports have no field {name}: the index does not hold ACLs.")
         if name not in FIELDS:
             raise documents.malformed(f"there is no field {name}")
     return tuple(dict.fromkeys(names))

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import NamedTuple
 
-from gateway.s3 import encryption, lifecycle, locks, owners, rename, xml
+from gateway.s3 import acls, encryption, lifecycle, locks, owners, rename, xml
 
 
 class Operation(Enum):
@@ -204,13 +204,14 @@ def _row(
 _O = Operation
 _YES, _PARTIAL, _ABSENT = Support.YES, Support.PARTIAL, Support.ABSENT
 _OF_SOURCE = f"{encryption.SOURCE_HEADERS} {owners.EXPECTED_SOURCE}"
-_NEW_OBJECT = f"{encryption.WRITE_HEADERS} {locks.WRITE_HEADERS} x-amz-tagging"
+_NEW_BUCKET = f"{locks.BUCKET_HEADER} {acls.OWNERSHIP_HEADER} {acls.HEADERS}"
+_NEW_OBJECT = f"{encryption.WRITE_HEADERS} {locks.WRITE_HEADERS} {acls.HEADERS} x-amz-tagging"
 
 TABLE: tuple[Row, ...] = (
     # service
     _row(_O.LIST_BUCKETS, "GET /", _YES, "prefix max-buckets continuation-token bucket-region"),
     # bucket
-    _row(_O.CREATE_BUCKET, "PUT /bucket", _PARTIAL, headers=locks.BUCKET_HEADER),
+    _row(_O.CREATE_BUCKET, "PUT /bucket", _PARTIAL, headers=_NEW_BUCKET),
     _row(_O.HEAD_BUCKET, "HEAD /bucket", _YES),
     _row(_O.DELETE_BUCKET, "DELETE /bucket", _YES),
     _row(_O.GET_BUCKET_LOCATION, "GET /bucket?location", _YES),
@@ -239,7 +240,7 @@ TABLE: tuple[Row, ...] = (
     _row(_O.PUT_PUBLIC_ACCESS_BLOCK, "PUT /bucket?publicAccessBlock", _YES),
     _row(_O.DELETE_PUBLIC_ACCESS_BLOCK, "DELETE /bucket?publicAccessBlock", _YES),
     _row(_O.GET_BUCKET_OWNERSHIP_CONTROLS, "GET /bucket?ownershipControls", _YES),
-    _row(_O.PUT_BUCKET_OWNERSHIP_CONTROLS, "PUT /bucket?ownershipControls", _PARTIAL),
+    _row(_O.PUT_BUCKET_OWNERSHIP_CONTROLS, "PUT /bucket?ownershipControls", _YES),
     _row(_O.DELETE_BUCKET_OWNERSHIP_CONTROLS, "DELETE /bucket?ownershipControls", _YES),
     _row(_O.GET_BUCKET_NOTIFICATION_CONFIGURATION, "GET /bucket?notification", _YES),
     _row(
@@ -257,7 +258,7 @@ TABLE: tuple[Row, ...] = (
     ),
     _row(_O.DELETE_BUCKET_LIFECYCLE, "DELETE /bucket?lifecycle", _YES),
     _row(_O.GET_BUCKET_ACL, "GET /bucket?acl", _PARTIAL),
-    _row(_O.PUT_BUCKET_ACL, "PUT /bucket?acl", _PARTIAL),
+    _row(_O.PUT_BUCKET_ACL, "PUT /bucket?acl", _PARTIAL, headers=acls.HEADERS),
     _row(_O.LIST_OBJECTS, "GET /bucket", _YES, "prefix delimiter marker max-keys encoding-type"),
     _row(
         _O.LIST_OBJECTS_V2,
@@ -335,7 +336,7 @@ TABLE: tuple[Row, ...] = (
         headers=f"x-amz-object-attributes x-amz-max-parts x-amz-part-number-marker {encryption.READ_HEADERS}",
     ),
     _row(_O.GET_OBJECT_ACL, "GET /bucket/key?acl", _PARTIAL, "versionId"),
-    _row(_O.PUT_OBJECT_ACL, "PUT /bucket/key?acl", _PARTIAL, "versionId"),
+    _row(_O.PUT_OBJECT_ACL, "PUT /bucket/key?acl", _PARTIAL, "versionId", headers=acls.HEADERS),
     _row(_O.CREATE_MULTIPART_UPLOAD, "POST /bucket/key?uploads", _PARTIAL, headers=_NEW_OBJECT),
     _row(_O.UPLOAD_PART, "PUT /bucket/key?partNumber&uploadId", _YES, headers=encryption.READ_HEADERS),
     _row(

@@ -53,15 +53,9 @@ ACCEPTED_VALUES: Mapping[str, frozenset[str]] = {
     "x-amz-object-ownership": frozenset(("BucketOwnerEnforced",)),
     "x-amz-storage-class": frozenset(("STANDARD",)),
 }
-# What AWS answers for an object where only its owner may have an ACL, as here.
-_CANNED_ACLS = frozenset(("public-read", "public-read-write", "authenticated-read", "aws-exec-read",
-                          "bucket-owner-read", "log-delivery-write"))  # fmt: skip
 _STORAGE_CLASSES = frozenset(("DEEP_ARCHIVE", "EXPRESS_ONEZONE", "FSX_ONTAP", "FSX_OPENZFS", "GLACIER", "GLACIER_IR",
                               "INTELLIGENT_TIERING", "ONEZONE_IA", "OUTPOSTS", "REDUCED_REDUNDANCY", "SNOW",
                               "STANDARD_IA"))  # fmt: skip
-_GRANTS = "x-amz-grant-"
-_TAKE_ACLS = frozenset((Operation.PUT_BUCKET_ACL, Operation.PUT_OBJECT_ACL, Operation.PUT_OBJECT,
-                        Operation.COPY_OBJECT, Operation.CREATE_MULTIPART_UPLOAD, Operation.CREATE_BUCKET))  # fmt: skip
 _CONDITIONS = frozenset(("if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range"))
 _COPY_HEADERS = "x-amz-copy-source"
 _SCOPE_NAMES = {Scope.SERVICE: "the service", Scope.BUCKET: "a bucket", Scope.OBJECT: "an object"}
@@ -84,7 +78,7 @@ def route(method: str, bucket: str | None, key: str | None, query: Query, header
     """An operation that handlers must serve: an implemented one, or one of NOT_CONFIGURED or EMPTY.
 
     S3Error NotImplemented (501, names the header or parameter), MethodNotAllowed, InvalidBucketName,
-    KeyTooLongError, InvalidArgument (versionId), and what `_check_value` says of ACLs and storage classes.
+    KeyTooLongError, InvalidArgument (versionId), and what `_check_value` says of storage classes.
     """
     scope = Scope.SERVICE if bucket is None else Scope.BUCKET if key is None else Scope.OBJECT
     if bucket is not None:
@@ -124,7 +118,7 @@ def _check_parameters(what: str, known: frozenset[str], query: Query) -> None:
 def _check_headers(row: Row, headers: Mapping[str, str]) -> None:
     for name, value in headers.items():
         if name.startswith("x-amz-") and not _accepted(row, name, value):
-            _check_value(row.operation, name, value)
+            _check_value(name, value)
             shown = f"{name}: {value}" if name in ACCEPTED_VALUES else name
             raise _refused_header(name, f"The header {shown} is not implemented for {row.operation.value}.")
     if row.method in ("GET", "HEAD") and not row.conditions:
@@ -138,23 +132,16 @@ def _check_headers(row: Row, headers: Mapping[str, str]) -> None:
 def _accepted(row: Row, name: str, value: str) -> bool:
     if name.startswith(_COPY_HEADERS) and row.header != _COPY_HEADERS:
         return False
-    if name in ACCEPTED_VALUES:
+    if name in ACCEPTED_VALUES and name not in row.headers:
         return value in ACCEPTED_VALUES[name]
     known = name in ACCEPTED_HEADERS or name in row.headers or name in row.conditions
     return known or name.startswith(ACCEPTED_PREFIXES)
 
 
-def _check_value(operation: Operation, name: str, value: str) -> None:
+def _check_value(name: str, value: str) -> None:
     """The answer of AWS where it says more than that something is not implemented."""
-    extra = {"ArgumentName": name, "ArgumentValue": value}
     if name == "x-amz-storage-class" and value not in _STORAGE_CLASSES:
         raise S3Error("InvalidStorageClass", extra={"StorageClassRequested": value})
-    if operation in _TAKE_ACLS and (name == "x-amz-acl" or name.startswith(_GRANTS)):
-        if name == "x-amz-acl" and value not in _CANNED_ACLS:
-            raise S3Error("InvalidArgument", f"{value!r} is no canned ACL.", extra=extra)
-        created = operation is Operation.CREATE_BUCKET
-        code = "InvalidBucketAclWithObjectOwnership" if created else "AccessControlListNotSupported"
-        raise S3Error(code, extra={"Header": name})
 
 
 def _refused_header(name: str, message: str) -> S3Error:

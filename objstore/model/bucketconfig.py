@@ -9,7 +9,7 @@ import msgspec
 
 from objstore.model.cors import BucketCors
 from objstore.model.encryption import BucketEncryption
-from objstore.model.identity import BucketOwnership, BucketPolicy, PublicAccessBlock
+from objstore.model.identity import BucketAcl, BucketOwnership, BucketPolicy, PublicAccessBlock
 from objstore.model.inventory import BucketInventory
 from objstore.model.lifecycle import BucketLifecycle
 from objstore.model.locking import CONFIG_NAME, BucketLock
@@ -20,6 +20,7 @@ from objstore.model.records import BucketState, encode
 from objstore.model.tagging import BucketTags
 
 CONFIG: Mapping[str, type[msgspec.Struct]] = {
+    "acl": BucketAcl,
     "cors": BucketCors,
     "encryption": BucketEncryption,
     "lifecycle": BucketLifecycle,
@@ -56,6 +57,10 @@ def with_(state: BucketState, record: msgspec.Struct) -> BucketState:
 def without(state: BucketState, kind: type[msgspec.Struct]) -> BucketState:
     config = {name: raw for name, raw in state.config.items() if name != _NAMES[kind]}
     return msgspec.structs.replace(state, config=config)
+
+
+def ownership_of(config: Mapping[str, bytes]) -> BucketOwnership:
+    return get(config, BucketOwnership) or BucketOwnership()
 
 
 def migration_of(config: Mapping[str, bytes]) -> bytes:

@@ -118,6 +118,15 @@ class BucketOwnership(msgspec.Struct, frozen=True, array_like=True):
 
     rule: str = "BucketOwnerEnforced"  # "": somebody deleted the controls
 
+    @property
+    def has_acls(self) -> bool:
+        """Whether access control lists count in it."""
+        return self.rule != "BucketOwnerEnforced"
+
+
+class BucketAcl(msgspec.Struct, frozen=True, array_like=True):
+    grants: str  # as gateway/s3/acls.py writes it
+
 
 _DOCUMENT = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":[%s],"Resource":["arn:aws:s3:::*"]}]}'
 

@@ -21,6 +21,7 @@ from objstore.model.cors import BucketCors, CorsRule
 from objstore.model.encryption import BucketEncryption
 from objstore.model.identity import (
     AccessKey,
+    BucketAcl,
     BucketOwnership,
     BucketPolicy,
     NamedPolicy,
@@ -109,6 +110,7 @@ CONFIGURED: dict[str, msgspec.Struct] = {
     "encryption": BucketEncryption("AES256", True, False),
     "lock": BucketLock("GOVERNANCE", 1, 0),
     "ownership": BucketOwnership(),
+    "acl": BucketAcl("owner:FULL_CONTROL all:READ"),
     "policy": BucketPolicy(b"{}"),
     "publicaccess": PublicAccessBlock(True, False, True, False),
     "tags": BucketTags({"a": "b"}),

@@ -75,7 +75,7 @@ def test_configuration_questions_get_true_answers(s3: Any, bucket: str) -> None:
     assert error_code(s3.get_bucket_policy, Bucket=bucket) == "NoSuchBucketPolicy"
 
 
-def test_the_acl_that_everything_has_may_be_set_and_no_other(s3: Any, bucket: str) -> None:
+def test_where_acls_do_not_count_that_of_everything_may_be_set_and_no_other(s3: Any, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="a", Body=b"")
     assert status_of(s3.put_bucket_acl(Bucket=bucket, ACL="private")) == 200
     assert status_of(s3.put_object_acl(Bucket=bucket, Key="a", ACL="bucket-owner-full-control")) == 200
@@ -85,8 +85,9 @@ def test_the_acl_that_everything_has_may_be_set_and_no_other(s3: Any, bucket: st
     assert error_code(s3.put_object_acl, Bucket=bucket, Key="a", GrantRead="id=1") == "AccessControlListNotSupported"
     assert error_code(s3.put_object, Bucket=bucket, Key="b", ACL="public-read") == "AccessControlListNotSupported"
     assert error_code(s3.put_object, Bucket=bucket, Key="b", ACL="nobody") == "InvalidArgument"
-    with_acl = error_code(s3.create_bucket, Bucket=f"{bucket}-2", ACL="public-read")
-    assert with_acl == "InvalidBucketAclWithObjectOwnership"
+    both = {"ACL": "public-read", "ObjectOwnership": "BucketOwnerEnforced"}
+    assert error_code(s3.create_bucket, Bucket=f"{bucket}-2", **both) == "InvalidBucketAclWithObjectOwnership"
+    assert error_code(s3.create_bucket, Bucket=f"{bucket}-2", ObjectOwnership="Nobody") == "InvalidArgument"
     assert error_code(s3.put_object, Bucket=bucket, Key="b", StorageClass="OF_THE_FUTURE") == "InvalidStorageClass"
     assert error_code(s3.put_object, Bucket=bucket, Key="b", StorageClass="GLACIER") == "NotImplemented"
     shown = s3.get_bucket_acl(Bucket=bucket)

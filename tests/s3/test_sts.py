@@ -159,6 +159,17 @@ def test_the_policy_of_a_session_narrows_it(world: World) -> None:
         s3.get_object(Bucket="mine", Key="a/n")
 
 
+def test_an_acl_does_not_widen_the_policy_of_a_session(world: World) -> None:
+    root, ann = world.s3(ROOT), world.user("ann")
+    root.create_bucket(Bucket="open", ACL="public-read")
+    root.put_object(Bucket="open", Key="k", Body=b"known", ACL="public-read")
+    world.role("none")
+    assert world.s3(world.assume(ann, "none")).get_object(Bucket="open", Key="k")["Body"].read() == b"known"
+    narrow = world.s3(world.assume(ann, "none", Policy=document(allow("s3:ListBucket", "*"))))
+    assert narrow.list_objects_v2(Bucket="open")["KeyCount"] == 1
+    assert error_code(narrow.get_object, Bucket="open", Key="k") == "AccessDenied"
+
+
 def test_the_policy_of_a_bucket_names_roles_and_sessions(world: World) -> None:
     ann = world.user("ann")
     world.role("none")
