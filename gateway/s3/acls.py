@@ -71,7 +71,7 @@ _ON_OBJECT = {
     "s3:PutObjectAcl": WRITE_ACP,
     "s3:PutObjectVersionAcl": WRITE_ACP,
 }
-_GRANTEE = re.compile(r'\s*(id|uri|emailAddress)\s*=\s*(?:"([^"]*)"|([^",]*?))\s*', re.IGNORECASE)
+_GRANTEE = re.compile(r'\s*(id|uri|emailAddress)\s*=\s*(?:"([^"]*)"|([^",]*))\s*', re.IGNORECASE)
 
 
 class Right(NamedTuple):
@@ -160,7 +160,7 @@ def _grantees(name: str, value: str, owner: str) -> Iterable[str]:
         if found is None or (found.end() < len(value) and value[found.end()] != ","):
             extra = {"ArgumentName": name, "ArgumentValue": value}
             raise S3Error("InvalidArgument", "Argument format not recognized", extra=extra)
-        yield _grantee(found[1].lower(), found[2] if found[2] is not None else found[3], owner)
+        yield _grantee(found[1].lower(), found[2] if found[2] is not None else found[3].strip(), owner)
         position = found.end() + 1
 
 
