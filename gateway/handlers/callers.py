@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from gateway.port import IdentityStore
-from gateway.s3 import policies
+from gateway.s3 import policies, sigv2
 from gateway.s3.errors import S3Error
 from gateway.s3.policies import Policy
 from gateway.s3.sigv4 import (
@@ -66,6 +66,10 @@ async def authenticate(
         if headers.get(TOKEN) or TOKEN_IN_QUERY in target.query:
             raise S3Error("InvalidToken")
         return anonymous(headers), NOBODY
+    if service is S3 and sigv2.is_signed(target, headers):
+        old = sigv2.read_claim(target, headers, now)
+        secret, caller = await secret_of(old.access_key, old.token, root, identities, now)
+        return sigv2.check_claim(method, target, headers, old, secret), caller
     claim = read_claim(target, headers, now, service)
     secret, caller = await secret_of(claim.credential.access_key, claim.token, root, identities, now)
     return check_claim(method, target, headers, claim, secret, keys), caller

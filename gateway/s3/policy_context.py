@@ -75,11 +75,11 @@ def _who(auth: Auth, principal: Principal | None, now: datetime) -> dict[str, st
         "aws:principaltype": "AssumedRole" if principal.role else "User" if principal.user else "Account",
         "aws:userid": principal.id,
         "s3:authtype": "REST-QUERY-STRING" if auth.presigned else "REST-HEADER",
-        "s3:signatureversion": "AWS4-HMAC-SHA256",
+        "s3:signatureversion": "AWS4-HMAC-SHA256" if auth.scope else "AWS",
     }
     if principal.user:
         found["aws:username"] = principal.user
-    if auth.presigned:
+    if auth.presigned and auth.date:  # the older signature does not say when it was made
         signed = datetime.strptime(auth.date, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
         found["s3:signatureage"] = str(max(0, round((now - signed).total_seconds() * 1000)))
     return found

@@ -60,6 +60,7 @@ _CONDITIONS = frozenset(("if-match", "if-none-match", "if-modified-since", "if-u
 _COPY_HEADERS = "x-amz-copy-source"
 _SCOPE_NAMES = {Scope.SERVICE: "the service", Scope.BUCKET: "a bucket", Scope.OBJECT: "an object"}
 _VERSION_ID = re.compile("[0-9a-f]{32}")
+_OF_OLD_URLS = frozenset(("AWSAccessKeyId", "Signature", "Expires", "content-type", "content-md5"))  # see sigv2
 _IGNORED_PARAMETERS = "x-"  # AWS reserves these for the log; x-amz-* ones count as headers
 
 
@@ -109,6 +110,8 @@ def _match(method: str, scope: Scope, query: Query, headers: Mapping[str, str]) 
 
 
 def _check_parameters(what: str, known: frozenset[str], query: Query) -> None:
+    if "AWSAccessKeyId" in query:
+        known |= _OF_OLD_URLS
     for name, _ in query.pairs:
         if name not in known and not name.lower().startswith(_IGNORED_PARAMETERS):
             message = f"The parameter {name!r} of {what} is not implemented."

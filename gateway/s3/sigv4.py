@@ -32,13 +32,9 @@ _AUTHORIZATION = re.compile(r"AWS4-HMAC-SHA256\s+(?P<fields>.+)")
 _OLD_AUTHORIZATION = re.compile("AWS [^: ]+:[^ ]+")  # Signature Version 2
 _DATE = re.compile(r"[0-9]{8}T[0-9]{6}Z", re.ASCII)
 _HEX_SHA256 = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
-_DATE_FORMAT = "%Y%m%dT%H%M%SZ"
+DATE_FORMAT = "%Y%m%dT%H%M%SZ"
 TOKEN = "x-amz-security-token"
 TOKEN_IN_QUERY = "X-Amz-Security-Token"
-_OLD_URL_HINT = (  # in us-east-1 boto3 and the AWS CLI presign URLs in the old way unless they are told not to
-    " In boto3 that is Config(signature_version='s3v4'), in the AWS CLI it is"
-    " 'aws configure set default.s3.signature_version s3v4'."
-)
 
 
 class PayloadMode(Enum):
@@ -160,7 +156,7 @@ def is_anonymous(target: Target, headers: Mapping[str, str]) -> bool:
 
 def anonymous(headers: Mapping[str, str]) -> Auth:
     """Of a request without a signature: what its body must prove all the same. S3Error."""
-    mode = _payload_mode(headers.get("x-amz-content-sha256", PayloadMode.UNSIGNED.value))
+    mode = payload_mode(headers.get("x-amz-content-sha256", PayloadMode.UNSIGNED.value))
     if mode.signed:
         raise S3Error("AccessDenied", "Chunks are signed, but the request is not.")
     payload = headers["x-amz-content-sha256"].lower() if mode is PayloadMode.HASHED else ""
@@ -172,7 +168,7 @@ def read_claim(target: Target, headers: Mapping[str, str], now: float, service: 
     claim = _claim(target, headers, service)
     _check_time(claim, now)
     _check_signed_headers(claim, headers)
-    _payload_mode(claim.payload)
+    payload_mode(claim.payload)
     return claim
 
 
@@ -182,7 +178,7 @@ def check_claim(
     """`secret` None: the access key is not known."""
     if secret is None:
         raise S3Error("InvalidAccessKeyId", extra={"AWSAccessKeyId": claim.credential.access_key})
-    mode = _payload_mode(claim.payload)
+    mode = payload_mode(claim.payload)
     key = keys.derive(secret, claim.credential.date, claim.credential.region, claim.credential.service)
     canonical = canonical_request(method, target, headers, claim)
     to_sign = string_to_sign(claim.date, claim.credential.scope, canonical.text())
@@ -214,16 +210,14 @@ def _claim(target: Target, headers: Mapping[str, str], service: Service) -> Clai
     if in_query:
         return _claim_of_query(target, headers, service)
     if header is None:
-        if "AWSAccessKeyId" in target.query:
-            raise old_signature(_OLD_URL_HINT)
         raise S3Error("AccessDenied", "Anonymous access is not allowed: the request has no signature.")
     return _claim_of_header(header, headers, service)
 
 
-def old_signature(hint: str = "") -> S3Error:
+def old_signature() -> S3Error:
     """S3 clients with a fallback look for this code and these words; they compare the whole message."""
     message = "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."
-    return S3Error("InvalidRequest", message + hint)
+    return S3Error("InvalidRequest", message)
 
 
 def _claim_of_header(header: str, headers: Mapping[str, str], service: Service) -> Claim:
@@ -301,7 +295,7 @@ def _header_date(headers: Mapping[str, str]) -> str:
     if date is None and (http_date := headers.get("date")):
         try:
             parsed = parsedate_to_datetime(http_date)
-            date = (parsed.astimezone(UTC) if parsed.tzinfo else parsed).strftime(_DATE_FORMAT)
+            date = (parsed.astimezone(UTC) if parsed.tzinfo else parsed).strftime(DATE_FORMAT)
         except (ValueError, OverflowError):  # the latter: in UTC it would be a year beyond 9999
             date = http_date
     if date is None or not _DATE.fullmatch(date):
@@ -320,18 +314,28 @@ def _check_time(claim: Claim, now: float) -> None:
             message = f"Request is not yet valid: it was signed {ahead:.0f} s ahead of the time of this server."
             raise S3Error("AccessDenied", message, extra={"ServerTime": _shown(now)})
         if -ahead > claim.expires_s or claim.expires_s == 0:
-            message = f"Request has expired, {max(0, -ahead - claim.expires_s):.0f} s ago."
-            expires = _shown(signed_at + claim.expires_s)
-            extra = {"X-Amz-Expires": str(claim.expires_s), "Expires": expires, "ServerTime": _shown(now)}
-            raise S3Error("AccessDenied", message, extra=extra)
-    elif abs(ahead) > SKEW_S:
+            raise expired(signed_at + claim.expires_s, now, **{"X-Amz-Expires": str(claim.expires_s)})
+    else:
+        check_skew(signed_at, now, claim.date)
+
+
+def check_skew(signed_at: float, now: float, said: str) -> None:
+    """S3Error RequestTimeTooSkewed. `said`: the date of the request as it came."""
+    ahead = signed_at - now
+    if abs(ahead) > SKEW_S:
         side = "ahead of" if ahead > 0 else "behind"
         message = (
             f"The time of the request is {abs(ahead):.0f} s {side} the time of this server; at most {SKEW_S} s are "
             "allowed. Set the clocks of both, for example with NTP."
         )
-        extra = {"RequestTime": claim.date, "ServerTime": _shown(now), "MaxAllowedSkewMilliseconds": str(SKEW_S * 1000)}
+        extra = {"RequestTime": said, "ServerTime": _shown(now), "MaxAllowedSkewMilliseconds": str(SKEW_S * 1000)}
         raise S3Error("RequestTimeTooSkewed", message, extra=extra)
+
+
+def expired(ended_at: float, now: float, **more: str) -> S3Error:
+    """`more`: what else the answer shows."""
+    message = f"Request has expired, {max(0, now - ended_at):.0f} s ago."
+    return S3Error("AccessDenied", message, extra={**more, "Expires": _shown(ended_at), "ServerTime": _shown(now)})
 
 
 def _shown(seconds: float) -> str:
@@ -347,7 +351,7 @@ def _check_signed_headers(claim: Claim, headers: Mapping[str, str]) -> None:
         raise S3Error("AccessDenied", message, extra={"HeadersNotSigned": ", ".join(unsigned)})
 
 
-def _payload_mode(payload: str) -> PayloadMode:
+def payload_mode(payload: str) -> PayloadMode:
     if _HEX_SHA256.fullmatch(payload):
         return PayloadMode.HASHED
     for mode in PayloadMode:

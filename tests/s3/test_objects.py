@@ -243,17 +243,40 @@ def test_a_presigned_parameter_cannot_hold_what_no_header_can(
     assert error_code(s3.head_object, Bucket=bucket, Key="k") == "404"
 
 
-def test_presigned_urls_read_and_write(s3_endpoint: Endpoint, bucket: str) -> None:
-    signer = make_client(s3_endpoint, signature_version="s3v4")
+@pytest.mark.parametrize("signature", [{"signature_version": "s3v4"}, {}, {"signature_version": "s3"}])
+def test_presigned_urls_read_and_write(s3_endpoint: Endpoint, bucket: str, signature: dict[str, str]) -> None:
+    """boto3 presigns in the old way unless it is told not to."""
+    signer = make_client(s3_endpoint, **signature)
     where = {"Bucket": bucket, "Key": "signed key"}
-    put = signer.generate_presigned_url("put_object", Params=where, ExpiresIn=60)
+    wanted = {**where, "ContentType": "text/plain", "Metadata": {"a": "b"}}
+    put = signer.generate_presigned_url("put_object", Params=wanted, ExpiresIn=60)
     request = urllib.request.Request(put, data=b"by url", method="PUT", headers={"Content-Type": "text/plain"})
+    if signature.get("signature_version") == "s3v4":
+        request.add_header("x-amz-meta-a", "b")  # of SigV4 the URL says only that it is signed
     with urllib.request.urlopen(request) as answer:
         assert answer.status == 200
     get = signer.generate_presigned_url("get_object", Params={**where, "ResponseContentType": "a/b"}, ExpiresIn=60)
     with urllib.request.urlopen(get) as answer:
         assert (answer.read(), answer.headers["Content-Type"]) == (b"by url", "a/b")
+        assert answer.headers["x-amz-meta-a"] == "b"
     signer.close()
+
+
+def test_a_client_that_signs_in_the_old_way(s3_endpoint: Endpoint, bucket: str) -> None:
+    s3 = make_client(s3_endpoint, signature_version="s3")
+    where = {"Bucket": bucket, "Key": "a b+c/é"}
+    s3.put_object(**where, Body=b"x" * 100, ContentType="a/b", Metadata={"m": "1"}, Tagging="t=1")
+    assert s3.get_object(**where)["Body"].read() == b"x" * 100
+    assert s3.get_object_tagging(**where)["TagSet"] == [{"Key": "t", "Value": "1"}]
+    assert [one["Key"] for one in s3.list_objects_v2(Bucket=bucket, Prefix="a ")["Contents"]] == ["a b+c/é"]
+    upload = s3.create_multipart_upload(**where)["UploadId"]
+    part = s3.upload_part(**where, UploadId=upload, PartNumber=1, Body=b"y")
+    parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+    s3.complete_multipart_upload(**where, UploadId=upload, MultipartUpload=parts)
+    s3.copy_object(Bucket=bucket, Key="copy", CopySource=where)
+    s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": where["Key"]}]})
+    assert s3.get_object(Bucket=bucket, Key="copy")["Body"].read() == b"y"
+    s3.close()
 
 
 @pytest.mark.parametrize(

@@ -240,6 +240,10 @@ def test_the_older_signature_of_a_form(world: World) -> None:
     assert world.post({**good, "signature": signature[::-1]}).code == "SignatureDoesNotMatch"
     assert world.post({**good, "AWSAccessKeyId": "AKIANOBODY"}).code == "InvalidAccessKeyId"
     assert world.post({**good, "x-amz-meta-more": "1"}).code == "AccessDenied"
+    fresh = {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": "arn:aws:s3:::photos/*",
+             "Condition": {"NumericGreaterThan": {"s3:signatureAge": "60000"}}}  # fmt: skip
+    world.s3.put_bucket_policy(Bucket="photos", Policy=json.dumps({"Version": "2012-10-17", "Statement": [fresh]}))
+    assert world.post(good).status == 204, "it does not say how old it is"
     for name in ("signature", "AWSAccessKeyId", "policy"):
         left = {other: value for other, value in good.items() if other != name}
         assert world.post(left).code == "InvalidArgument", name

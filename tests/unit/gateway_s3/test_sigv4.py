@@ -249,12 +249,6 @@ def test_the_old_signature_is_refused_in_the_words_that_clients_compare() -> Non
     assert refused("GET", "/b/k", {"host": "h", "authorization": "AWS AKIA:c2ln"}).message == words
 
 
-def test_a_url_presigned_the_old_way_is_refused_with_the_remedy() -> None:
-    error = refused("GET", "/b/k?AWSAccessKeyId=AKIA&Signature=c2ln&Expires=1", {"host": "h"})
-    assert error.code == "InvalidRequest"
-    assert "signature_version='s3v4'" in error.message
-
-
 @pytest.mark.parametrize(
     ("old", "new", "code"),
     [
