@@ -34,7 +34,6 @@ from gateway.s3.names import check_key
 from gateway.s3.payload import Payload
 from gateway.s3.ranges import Slice, parse_range, part_slice
 from gateway.s3.router import check_version_id
-from gateway.s3.sigv4 import PayloadMode
 from objstore.engine.tasks import apart
 from objstore.engine.types import ObjectInfo
 from objstore.model.errors import ObjstoreError
@@ -146,9 +145,8 @@ async def delete_object(call: Call) -> web.StreamResponse:
 
 
 async def delete_objects(call: Call) -> web.StreamResponse:
-    unsigned = call.auth.mode in (PayloadMode.UNSIGNED, PayloadMode.UNSIGNED_TRAILER)
-    if unsigned and not _names_a_digest(call.headers):
-        text = "DeleteObjects needs Content-MD5, an x-amz-checksum-* header or a signed payload hash."
+    if not _names_a_digest(call.headers):
+        text = "Missing required header for this request: Content-MD5 OR x-amz-checksum-*"
         raise S3Error("InvalidRequest", text)
     wanted = parse_delete(await read_document(call))
     await call.engine.get_bucket(call.bucket)

@@ -28,6 +28,7 @@ TYPE_HEADER = "x-amz-checksum-type"
 ALGORITHM_HEADER = "x-amz-checksum-algorithm"
 FULL_OBJECT = "FULL_OBJECT"
 COMPOSITE = "COMPOSITE"
+SINGLE = "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed."
 
 
 class Hasher(ABC):
@@ -110,12 +111,7 @@ def declared(headers: Mapping[str, str]) -> tuple[str, str] | None:
     """(algorithm, value) of the one x-amz-checksum-* header, or None. S3Error InvalidRequest when there are several."""
     found = [(name, headers[header_name(name)]) for name in ALGORITHMS if header_name(name) in headers]
     if len(found) > 1:
-        raise S3Error(
-            "InvalidRequest",
-            "Expecting a single x-amz-checksum- header, found "
-            + " and ".join(header_name(name) for name, _ in found)
-            + ".",
-        )
+        raise S3Error("InvalidRequest", SINGLE)
     return found[0] if found else None
 
 

@@ -6,6 +6,7 @@ class of `objstore.model.errors` has an S3 form (the most specific of its ancest
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from email.utils import formatdate
 from typing import NamedTuple
@@ -48,7 +49,7 @@ CODES: Mapping[str, Code] = {
     ),
     "InvalidBucketName": Code(400, "The bucket name breaks the naming rules."),
     "InvalidBucketState": Code(409, "The request is not valid for the current state of the bucket."),
-    "InvalidDigest": Code(400, "Content-MD5 is not the base64 of 16 bytes."),
+    "InvalidDigest": Code(400, "The Content-MD5 you specified was invalid."),
     "InvalidEncryptionAlgorithmError": Code(400, "The encryption request is not valid. The valid value is AES256."),
     "InvalidPart": Code(400, "A part was not found, or its ETag is not the one given."),
     "InvalidPartNumber": Code(416, "The object does not have that part."),
@@ -66,7 +67,9 @@ CODES: Mapping[str, Code] = {
     "MalformedACLError": Code(400, "The ACL is malformed, or not what this operation expects."),
     "MalformedPOSTRequest": Code(400, "The body of your POST request is not well-formed multipart/form-data."),
     "MalformedPolicy": Code(400, "The policy is malformed, or not what this operation expects."),
-    "MalformedTrailerError": Code(400, "The trailer of the body is malformed, or not the announced one."),
+    "MalformedTrailerError": Code(
+        400, "The request contained trailing data that was not well-formed or did not conform to our published schema."
+    ),
     "MalformedXML": Code(400, "The XML of the body is malformed, or not what this operation expects."),
     "MaxPostPreDataLengthExceededError": Code(
         400, "Your POST request fields preceding the upload file were too large."
@@ -74,7 +77,7 @@ CODES: Mapping[str, Code] = {
     "MaxVersionsExceeded": Code(400, "The key has as many versions as it can hold. Delete some of them."),
     "MetadataTooLarge": Code(400, "User metadata is larger than 2048 bytes."),
     "MethodNotAllowed": Code(405, "The method is not allowed on this resource."),
-    "MissingContentLength": Code(411, "The length of the body must be given."),
+    "MissingContentLength": Code(411, "You must provide the Content-Length HTTP header."),
     "MissingSecurityHeader": Code(400, "The request lacks a required header."),
     "NoSuchBucket": Code(404, "The bucket does not exist."),
     "NoSuchBucketPolicy": Code(404, "The bucket has no policy."),
@@ -108,7 +111,9 @@ CODES: Mapping[str, Code] = {
     "UnexpectedContent": Code(400, "This request does not support content."),
     "UnresolvableGrantByEmailAddress": Code(400, "The e-mail address is not that of any account here."),
     "UserKeyMustBeSpecified": Code(400, "A key must be given."),
-    "XAmzContentSHA256Mismatch": Code(400, "The body does not match x-amz-content-sha256."),
+    "XAmzContentSHA256Mismatch": Code(
+        400, "The provided 'x-amz-content-sha256' header does not match what was computed."
+    ),
 }
 
 
@@ -181,6 +186,9 @@ _FROM_MODEL: Mapping[type[model.ObjstoreError], str] = {
 def from_model(error: model.ObjstoreError) -> S3Error:
     """The S3 form of an error of the engine. A 500 keeps its reason to the log: it names disks and nodes."""
     code = next(_FROM_MODEL[kind] for kind in type(error).__mro__ if kind in _FROM_MODEL)
+    if isinstance(error, model.WrongMD5):  # AWS: the one in hex, the other in base64
+        calculated = base64.b64encode(error.calculated).decode()
+        return S3Error(code, str(error), extra={"ExpectedDigest": error.expected.hex(), "CalculatedDigest": calculated})
     if isinstance(error, model.IsDeleteMarker):
         headers = {"x-amz-delete-marker": "true", "x-amz-version-id": error.version_id}
         if error.named:

@@ -23,6 +23,7 @@ from gateway.s3.sigv4 import Auth, PayloadMode
 from objstore.model.limits import PUT_SIZE_MAX, XML_BODY_BYTES_MAX
 
 _SDK_ALGORITHM = "x-amz-sdk-checksum-algorithm"
+_SENT = "x-amz-checksum-* or x-amz-trailer"
 
 
 class Payload:
@@ -87,11 +88,11 @@ class Payload:
             self._decoder.finish()
         if self._received != self.length:
             raise S3Error("IncompleteBody", f"The body ended after {self._received} of {self.length} bytes.")
-        if self._sha256 is not None and (actual := self._sha256.hexdigest()) != self._sha256_expected:
+        if self._sha256 is not None and (actual := self._sha256.hexdigest()) != self._sha256_expected.lower():
             extra = {"ClientComputedContentSHA256": self._sha256_expected, "S3ComputedContentSHA256": actual}
             raise S3Error("XAmzContentSHA256Mismatch", extra=extra)
         if self._md5 is not None and self._md5.digest() != self._md5_expected:
-            raise S3Error("BadDigest", "The Content-MD5 you specified did not match what was received.")
+            raise _wrong_md5(self._md5_expected or b"", self._md5.digest())
         return self._finish_checksum()
 
     def _finish_checksum(self) -> dict[str, str]:
@@ -109,6 +110,13 @@ class Payload:
         return {name: checksums.encode(digest), checksums.TYPE_HEADER: checksums.FULL_OBJECT}
 
 
+def _wrong_md5(expected: bytes, calculated: bytes) -> S3Error:
+    """Of a document; of an object the engine finds it out."""
+    shown = {"ExpectedDigest": expected, "CalculatedDigest": calculated}
+    extra = {name: base64.b64encode(digest).decode() for name, digest in shown.items()}
+    return S3Error("BadDigest", "The Content-MD5 you specified did not match what we received.", extra=extra)
+
+
 def read_small_body(headers: Mapping[str, str], auth: Auth) -> Payload:
     """For XML bodies: bounded, Content-MD5 is verified by `finish`, and no length at all means no body."""
     if not (auth.mode.chunked or "content-length" in headers or "transfer-encoding" in headers):
@@ -120,10 +128,9 @@ def _length(headers: Mapping[str, str], mode: PayloadMode) -> int:
     """Bytes of the object, without framing. Also refuses what contradicts the payload mode."""
     if mode.chunked:
         return _number(headers, "x-amz-decoded-content-length")
-    for name in ("x-amz-decoded-content-length", "x-amz-trailer"):
-        if name in headers:
-            message = f"{name} needs a STREAMING-... value in x-amz-content-sha256, which is {mode.value}."
-            raise S3Error("InvalidRequest", message)
+    if "x-amz-decoded-content-length" in headers:
+        message = f"x-amz-decoded-content-length needs a STREAMING-... x-amz-content-sha256, which is {mode.value}."
+        raise S3Error("InvalidRequest", message)
     if mode is not PayloadMode.HASHED and "aws-chunked" in content_codings(headers):
         # With a hash of the body there is no doubt: these bytes are the object, whatever was meant by the header.
         message = f"aws-chunked encoding is not supported when x-amz-content-sha256 {mode.value} is supplied."
@@ -134,9 +141,9 @@ def _length(headers: Mapping[str, str], mode: PayloadMode) -> int:
 def _number(headers: Mapping[str, str], name: str) -> int:
     value = headers.get(name)
     if value is None:
-        raise S3Error("MissingContentLength", f"You must provide the header {name}.")
+        raise S3Error("MissingContentLength", extra={"Header": name})
     if not (value.isascii() and value.isdigit() and len(value) <= 18):
-        raise S3Error("InvalidArgument", f"{name} must be a number of bytes, not {value}.")
+        raise S3Error("MissingContentLength", extra={"Header": name, "Value": value})
     return int(value)
 
 
@@ -154,32 +161,27 @@ def _content_md5(headers: Mapping[str, str]) -> bytes | None:
 
 
 def _trailer_names(headers: Mapping[str, str], mode: PayloadMode) -> frozenset[str]:
-    names = frozenset(name.strip().lower() for name in headers.get("x-amz-trailer", "").split(",") if name.strip())
-    if names and not mode.trailer:
-        raise S3Error("InvalidRequest", f"x-amz-trailer cannot be used with x-amz-content-sha256: {mode.value}.")
-    for name in names:
-        if name not in map(checksums.header_name, checksums.ALGORITHMS):
-            raise S3Error("InvalidRequest", f"The value {name} of x-amz-trailer is not supported.")
+    names = [name.strip().lower() for name in headers.get("x-amz-trailer", "").split(",") if name.strip()]
+    if any(name not in map(checksums.header_name, checksums.ALGORITHMS) for name in names):
+        raise S3Error("InvalidRequest", "The value specified in the x-amz-trailer header is not supported")
     if len(names) > 1:
-        raise S3Error("InvalidRequest", "Expecting a single x-amz-checksum- trailer.")
-    return names
+        raise S3Error("InvalidRequest", checksums.SINGLE)
+    if names and checksums.declared(headers):
+        raise S3Error("InvalidRequest", "Expecting a single x-amz-checksum- header")
+    if "x-amz-trailer" in headers and not mode.trailer:
+        raise S3Error("MalformedTrailerError")
+    return frozenset(names)
 
 
 def _checksum_wanted(headers: Mapping[str, str], trailers: frozenset[str]) -> tuple[str | None, bytes | None]:
     """(algorithm, digest): the digest None when it comes in the trailer; both None when no checksum is declared."""
     declared = checksums.declared(headers)
-    if declared and trailers:
-        raise S3Error("InvalidRequest", "Expecting a single x-amz-checksum- header or trailer, not both.")
     algorithm = declared[0] if declared else next(iter(trailers)).removeprefix("x-amz-checksum-") if trailers else None
     named = headers.get(_SDK_ALGORITHM)
     if named is not None:
         if algorithm is None:
-            message = (
-                f"{_SDK_ALGORITHM} specified, but no corresponding x-amz-checksum-* or x-amz-trailer header was found."
-            )
+            message = f"{_SDK_ALGORITHM} specified, but no corresponding {_SENT} headers were found."
             raise S3Error("InvalidRequest", message)
-        if checksums.algorithm_named(_SDK_ALGORITHM, named) != algorithm:
-            raise S3Error(
-                "InvalidRequest", f"Value for {_SDK_ALGORITHM} header is invalid: the checksum is {algorithm}."
-            )
+        if named.strip().lower() != algorithm:
+            raise S3Error("InvalidRequest", f"Value for {_SDK_ALGORITHM} header is invalid.")
     return algorithm, checksums.decode(*declared) if declared else None

@@ -143,6 +143,9 @@ def _accepted(row: Row, name: str, value: str) -> bool:
 
 def _check_value(name: str, value: str) -> None:
     """The answer of AWS where it says more than that something is not implemented."""
+    if name.startswith("x-amz-checksum-"):
+        text = "The algorithm type you specified in x-amz-checksum- header is invalid."
+        raise S3Error("InvalidRequest", text, extra={"Header": name})
     if name == "x-amz-storage-class" and value not in _STORAGE_CLASSES:
         raise S3Error("InvalidStorageClass", extra={"StorageClassRequested": value})
 

@@ -67,7 +67,7 @@ def read_claim(target: Target, headers: Mapping[str, str], now: float) -> Claim:
         raise S3Error("InvalidArgument", "Only one auth mechanism allowed: the Authorization header or the query.")
     if any(name in _NOT_KNOWN for name, _ in target.query.pairs):
         raise old_signature()
-    if payload_mode(_payload(headers)).signed:
+    if payload_mode(_payload(headers), strict=False).signed:
         raise old_signature()
     amz = amz_headers(headers, target.query)
     token = amz.get(TOKEN) or None
@@ -131,8 +131,8 @@ def check_claim(method: str, target: Target, headers: Mapping[str, str], claim: 
             "Content-Type, Content-MD5 or an x-amz-* header?",
         }
         raise S3Error("SignatureDoesNotMatch", extra=extra)
-    mode = payload_mode(_payload(headers))
-    digest = headers["x-amz-content-sha256"].lower() if mode is PayloadMode.HASHED else ""
+    mode = payload_mode(_payload(headers), strict=False)
+    digest = headers["x-amz-content-sha256"] if mode is PayloadMode.HASHED else ""
     return Auth(claim.access_key, mode, digest, claim.signed_at, "", "", b"", presigned=claim.presigned)
 
 

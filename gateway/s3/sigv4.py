@@ -66,7 +66,7 @@ class Auth:
 
     access_key: str
     mode: PayloadMode
-    payload_sha256: str  # lower-case hex when HASHED, else ""
+    payload_sha256: str  # as it came, in any case, when HASHED; else ""
     date: str  # 20130524T000000Z
     scope: str  # 20130524/us-east-1/s3/aws4_request
     signature: str = field(repr=False)  # the seed of chunk signatures
@@ -159,7 +159,7 @@ def anonymous(headers: Mapping[str, str]) -> Auth:
     mode = payload_mode(headers.get("x-amz-content-sha256", PayloadMode.UNSIGNED.value))
     if mode.signed:
         raise S3Error("AccessDenied", "Chunks are signed, but the request is not.")
-    payload = headers["x-amz-content-sha256"].lower() if mode is PayloadMode.HASHED else ""
+    payload = headers["x-amz-content-sha256"] if mode is PayloadMode.HASHED else ""
     return Auth("", mode, payload, "", "", "", b"")
 
 
@@ -168,7 +168,7 @@ def read_claim(target: Target, headers: Mapping[str, str], now: float, service: 
     claim = _claim(target, headers, service)
     _check_time(claim, now)
     _check_signed_headers(claim, headers)
-    payload_mode(claim.payload)
+    payload_mode(claim.payload, strict=claim.expires_s is None)
     return claim
 
 
@@ -178,7 +178,7 @@ def check_claim(
     """`secret` None: the access key is not known."""
     if secret is None:
         raise S3Error("InvalidAccessKeyId", extra={"AWSAccessKeyId": claim.credential.access_key})
-    mode = payload_mode(claim.payload)
+    mode = payload_mode(claim.payload, strict=False)
     key = keys.derive(secret, claim.credential.date, claim.credential.region, claim.credential.service)
     canonical = canonical_request(method, target, headers, claim)
     to_sign = string_to_sign(claim.date, claim.credential.scope, canonical.text())
@@ -187,7 +187,7 @@ def check_claim(
     return Auth(
         access_key=claim.credential.access_key,
         mode=mode,
-        payload_sha256=claim.payload.lower() if mode is PayloadMode.HASHED else "",
+        payload_sha256=claim.payload if mode is PayloadMode.HASHED else "",
         date=claim.date,
         scope=claim.credential.scope,
         signature=claim.signature,
@@ -238,7 +238,7 @@ def _claim_of_header(header: str, headers: Mapping[str, str], service: Service) 
     credential, names, signature = (_field(code, fields, name) for name in ("Credential", "SignedHeaders", "Signature"))
     payload = service.content_sha256 or headers.get("x-amz-content-sha256")
     if payload is None:
-        raise S3Error("InvalidRequest", "Missing required header for this request: x-amz-content-sha256.")
+        raise S3Error("InvalidRequest", "Missing required header for this request: x-amz-content-sha256")
     date = _header_date(headers)
     read = read_credential(code, credential, date, service.name)
     return Claim(read, _names(code, names), signature.lower(), date, payload, token=headers.get(TOKEN) or None)
@@ -351,7 +351,8 @@ def _check_signed_headers(claim: Claim, headers: Mapping[str, str]) -> None:
         raise S3Error("AccessDenied", message, extra={"HeadersNotSigned": ", ".join(unsigned)})
 
 
-def payload_mode(payload: str) -> PayloadMode:
+def payload_mode(payload: str, *, strict: bool = True) -> PayloadMode:
+    """Not strict: what is none counts as a hash, which no body has. So does AWS, but for the Authorization header."""
     if _HEX_SHA256.fullmatch(payload):
         return PayloadMode.HASHED
     for mode in PayloadMode:
@@ -359,8 +360,11 @@ def payload_mode(payload: str) -> PayloadMode:
             return mode
     if payload.startswith("STREAMING-"):
         raise S3Error("NotImplemented", f"The payload mode {payload} is not implemented.")
-    known = ", ".join(mode.value for mode in PayloadMode)
-    raise S3Error("InvalidArgument", f"x-amz-content-sha256 must be one of {known}; not {payload}.")
+    if not strict:
+        return PayloadMode.HASHED
+    known = ", ".join(mode.value for mode in PayloadMode if mode is not PayloadMode.HASHED)
+    extra = {"ArgumentName": "x-amz-content-sha256", "ArgumentValue": payload}
+    raise S3Error("InvalidArgument", f"x-amz-content-sha256 must be {known}, or a valid sha256 value.", extra=extra)
 
 
 def _mismatch(claim: Claim, canonical: Canonical, to_sign: str, secret: str, path: str) -> S3Error:

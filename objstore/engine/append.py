@@ -33,13 +33,13 @@ from objstore.engine.writing import BlobWriter
 from objstore.model import limits, notification
 from objstore.model.context import current_origin
 from objstore.model.errors import (
-    BadDigest,
     Conflict,
     InvalidWriteOffset,
     NotAppendable,
     NotFound,
     PreconditionFailed,
     TooManyParts,
+    WrongMD5,
 )
 from objstore.model.records import BucketState, ObjectVersion, RegisterKey, Space
 from objstore.ports import Buffer
@@ -234,7 +234,7 @@ class Appends:
         )
         if hashed is not None and hashed.digest() != content_md5:
             self._writer.discard(stored.blobs)
-            raise BadDigest(f"Content-MD5 does not match the body: its MD5 is {hashed.hexdigest()}")
+            raise WrongMD5(expected=content_md5 or b"", calculated=hashed.digest())
         return stored
 
     async def _commit(

@@ -41,7 +41,6 @@ from objstore.model import limits, notification
 from objstore.model.bucketconfig import migration_of
 from objstore.model.context import current_origin
 from objstore.model.errors import (
-    BadDigest,
     Conflict,
     DeletedHere,
     IsDeleteMarker,
@@ -50,6 +49,7 @@ from objstore.model.errors import (
     NoSuchVersion,
     NotFound,
     QuorumLost,
+    WrongMD5,
 )
 from objstore.model.ids import BlobId, BucketId, uuid7
 from objstore.model.locking import with_default
@@ -144,7 +144,7 @@ class Objects:
         plain_md5 = sealed.md5.digest() if sealed is not None else stored.md5
         if content_md5 is not None and content_md5 != plain_md5:
             self._writer.discard(stored.blobs)
-            raise BadDigest(f"Content-MD5 does not match the body: its MD5 is {plain_md5.hex()}")
+            raise WrongMD5(expected=content_md5, calculated=plain_md5)
         if by_cluster:
             stored.md5 = plain_md5
         return stored

@@ -4,6 +4,7 @@ ObjstoreError
 ├── InvalidRequest        the caller's input is wrong; sending it again cannot help
 │   ├── ConfigError       a configuration file, flag or environment variable is wrong
 │   ├── BadDigest         the body does not match the checksum that came with it
+│   │   └── WrongMD5      which was its MD5
 │   └── IncompleteBody    fewer bytes arrived than were announced
 ├── NotFound
 │   ├── NoSuchBucket · NoSuchUpload · NoSuchVersion
@@ -55,6 +56,21 @@ class ConfigError(InvalidRequest):
 
 class BadDigest(InvalidRequest):
     pass
+
+
+class WrongMD5(BadDigest):
+    """`expected` came with the body, `calculated` is that of the body; both in binary."""
+
+    def __init__(
+        self,
+        message: str = "The Content-MD5 you specified did not match what we received.",
+        *,
+        expected: bytes = b"",
+        calculated: bytes = b"",
+    ) -> None:
+        super().__init__(message)
+        self.expected = expected
+        self.calculated = calculated
 
 
 class IncompleteBody(InvalidRequest):
