@@ -115,7 +115,7 @@ async def _object_checksum(call: Call, chosen: tuple[CompletePart, ...]) -> tupl
     if call.headers.get("x-amz-mp-object-size", str(size)) != str(size):
         raise S3Error("InvalidRequest", f"The parts have {size} bytes, not what x-amz-mp-object-size says.")
     whole = checksums.combined(upload_headers, [(part.headers, part.size) for part in parts])
-    checksums.check_complete(call.headers, whole)
+    checksums.check_complete(upload_headers, call.headers, whole)
     return whole, part_digests(whole, [part.headers for part in parts])
 
 

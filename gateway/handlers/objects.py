@@ -113,7 +113,7 @@ def _wanted_slice(call: Call, info: ObjectInfo, headers: dict[str, str]) -> Slic
     number = call.target.query.get("partNumber")
     if number is not None:
         if "range" in call.headers:
-            raise S3Error("InvalidRequest", "Cannot specify both Range header and partNumber query parameter.")
+            raise S3Error("InvalidRequest", "Cannot specify both Range header and partNumber query parameter")
         wanted: Slice | None = part_slice(number, info.size, info.parts)
         if info.parts:
             headers["x-amz-mp-parts-count"] = str(len(info.parts))

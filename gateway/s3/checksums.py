@@ -102,7 +102,7 @@ def decode(algorithm: str, value: str) -> bytes:
         digest = base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
         digest = b""
-    if len(digest) != DIGEST_BYTES[algorithm]:
+    if len(digest) != DIGEST_BYTES[algorithm] or encode(digest) != value:
         raise S3Error("InvalidRequest", f"Value for {header_name(algorithm)} header is invalid.")
     return digest
 
@@ -220,8 +220,11 @@ def to_continue(stored: Mapping[str, str]) -> str | None:
     return algorithm
 
 
-def check_complete(headers: Mapping[str, str], computed: Mapping[str, str]) -> None:
-    """A checksum of the whole object sent with CompleteMultipartUpload must be the computed one. S3Error BadDigest."""
+def check_complete(upload: Mapping[str, str], headers: Mapping[str, str], computed: Mapping[str, str]) -> None:
+    """A checksum of the whole object sent with CompleteMultipartUpload must be the computed one. S3Error BadDigest.
+
+    `upload`: its headers. Where it named no algorithm, one that was not computed says nothing, as in AWS: some clients
+    send there that of the document."""
     kind = headers.get(TYPE_HEADER)
     if kind is not None and kind.upper() != computed.get(TYPE_HEADER):
         raise S3Error(
@@ -232,6 +235,8 @@ def check_complete(headers: Mapping[str, str], computed: Mapping[str, str]) -> N
         return
     algorithm, value = given
     expected = computed.get(header_name(algorithm))
+    if expected is None and ALGORITHM_HEADER not in upload:
+        return
     if expected is None:
         raise S3Error("InvalidRequest", f"The parts do not all have a {algorithm.upper()} checksum to compare with.")
     if value not in (expected, expected.partition("-")[0]):

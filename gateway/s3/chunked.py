@@ -28,6 +28,14 @@ _PLAIN_HEADER = re.compile(rb"([0-9A-Fa-f]{1,16})")
 _TRAILER = re.compile(r"([A-Za-z0-9-]+):(.*)", re.ASCII)
 
 
+def _broken(hint: str) -> S3Error:
+    return S3Error("IncompleteBody", extra={"Hint": hint})
+
+
+def _malformed(hint: str) -> S3Error:
+    return S3Error("MalformedTrailerError", extra={"Hint": hint})
+
+
 class _State(Enum):
     HEADER = auto()  # a chunk header line
     DATA = auto()
@@ -88,7 +96,7 @@ class ChunkDecoder:
             self._end_of_trailers()
         if self._state is not _State.END or self._line:
             got = self._length - self._remaining
-            raise S3Error("IncompleteBody", f"The body ended within a chunk, after {got} of {self._length} bytes.")
+            raise _broken(f"It ended within a chunk, after {got} of {self._length} bytes.")
 
     def _take(self, piece: memoryview) -> None:
         if self._mode.signed:
@@ -105,7 +113,7 @@ class ChunkDecoder:
         taken = part if length < 0 else part[: length + 1]
         self._line += taken
         if len(self._line) > LINE_BYTES_MAX:
-            raise S3Error("InvalidRequest", f"A line of the chunk framing is longer than {LINE_BYTES_MAX} bytes.")
+            raise _broken(f"A line of the chunk framing is longer than {LINE_BYTES_MAX} bytes.")
         if length >= 0:
             line = bytes(self._line)
             self._line.clear()
@@ -117,11 +125,11 @@ class ChunkDecoder:
         found = pattern.fullmatch(line.removesuffix(b"\r\n"))
         if not found:
             form = "size;chunk-signature=..." if self._mode.signed else "size"
-            raise S3Error("InvalidRequest", f"A chunk header is not of the form {form} that {self._mode.value} needs.")
+            raise _broken(f"A chunk header is not of the form {form} that {self._mode.value} needs.")
         size = int(found[1], 16)
         if size > self._remaining:
             announced = f"x-amz-decoded-content-length announces {self._length}"
-            raise S3Error("IncompleteBody", f"The body has more bytes than {announced}.")
+            raise _broken(f"It has more bytes than {announced}.")
         self._claimed = found[2].decode("ascii") if self._mode.signed else ""
         if size:
             self._chunk_left = size
@@ -129,13 +137,13 @@ class ChunkDecoder:
             return
         if self._remaining:
             got = self._length - self._remaining
-            raise S3Error("IncompleteBody", f"The last chunk came after {got} of {self._length} bytes.")
+            raise _broken(f"The last chunk came after {got} of {self._length} bytes.")
         self._verify_chunk()
         self._state = _State.TRAILER
 
     def _chunk_end(self, line: bytes) -> None:
         if line != b"\r\n":
-            raise S3Error("InvalidRequest", "The data of a chunk is not followed by CRLF: its size is wrong.")
+            raise _broken("The data of a chunk is not followed by CRLF: its size is wrong.")
         self._verify_chunk()
         self._state = _State.HEADER
 
@@ -150,8 +158,9 @@ class ChunkDecoder:
     def _verify(self, algorithm: str, digests: str, claimed: str, what: str) -> None:
         text = f"{algorithm}\n{self._auth.date}\n{self._auth.scope}\n{self._previous}\n{digests}"
         if not signed_by(self._auth.signing_key, text, claimed):
-            extra = {"StringToSign": text, "SignatureProvided": claimed}
-            raise S3Error("SignatureDoesNotMatch", f"The signature of {what} does not match its content.", extra=extra)
+            hint = f"The signature of {what} does not match its content."
+            extra = {"StringToSign": text, "SignatureProvided": claimed, "Hint": hint}
+            raise S3Error("SignatureDoesNotMatch", extra=extra)
 
     def _trailer(self, line: bytes) -> None:
         """Lines end in CRLF; a bare line feed is taken too, since some SDKs write one after the value."""
@@ -160,22 +169,18 @@ class ChunkDecoder:
             if self._trailers_complete():
                 self._end_of_trailers()
             elif line != b"\r\n" or not self.trailers:
-                raise S3Error(
-                    "MalformedTrailerError", "The trailers ended before all that x-amz-trailer announces came."
-                )
+                raise _malformed("They ended before all that x-amz-trailer announces came.")
             return
         found = _TRAILER.fullmatch(text)
         if not found or not self._mode.trailer or len(self.trailers) >= TRAILERS_MAX:
-            raise S3Error("MalformedTrailerError", "The body goes on after its last chunk with something unannounced.")
+            raise _malformed("The body goes on after its last chunk with something unannounced.")
         name, value = found[1].lower(), found[2].strip()
         if name == _SIGNATURE_TRAILER and self._mode.signed:
             self._trailer_signature = value
         elif name in self._trailer_names and name not in self.trailers:
             self.trailers[name] = value
         else:
-            raise S3Error(
-                "MalformedTrailerError", f"The trailer {name} is not announced by x-amz-trailer, or came twice."
-            )
+            raise _malformed(f"{name} is not announced by x-amz-trailer, or came twice.")
 
     def _trailers_complete(self) -> bool:
         signed = bool(self._trailer_signature) or not (self._mode.signed and self._mode.trailer)
@@ -191,5 +196,5 @@ class ChunkDecoder:
     def _after_end(self, line: bytes) -> None:
         """One empty line too many is harmless, and what some SDKs send; anything else was never announced."""
         if line != b"\r\n" or self._blank_after_end:
-            raise S3Error("InvalidRequest", "The body goes on after its end.")
+            raise _broken("The body goes on after its end.")
         self._blank_after_end = True

@@ -39,7 +39,7 @@ CODES: Mapping[str, Code] = {
     "ExpiredToken": Code(400, "The provided token has expired."),
     "IllegalLocationConstraintException": Code(400, "The location constraint is not the region of this service."),
     "IllegalVersioningConfigurationException": Code(400, "The versioning configuration is not valid."),
-    "IncompleteBody": Code(400, "The body does not have the number of bytes that the headers announce."),
+    "IncompleteBody": Code(400, "The request body terminated unexpectedly"),
     "InsufficientStorage": Code(507, "The cluster is full. Delete objects or add capacity; deletes still work."),
     "InternalError": Code(500, "An internal error occurred. The log has details under this request id."),
     "InvalidAccessKeyId": Code(403, "The access key id is not known to this service."),
@@ -103,7 +103,11 @@ CODES: Mapping[str, Code] = {
     "RequestTimeTooSkewed": Code(403, "The time of the request is too far from the time of this server."),
     "ServerSideEncryptionConfigurationNotFoundError": Code(404, "The bucket has no encryption configuration."),
     "ServiceUnavailable": Code(503, "Too few replicas answer. Try again."),
-    "SignatureDoesNotMatch": Code(403, "The signature calculated here is not the one of the request."),
+    "SignatureDoesNotMatch": Code(
+        403,
+        "The request signature we calculated does not match the signature you provided. "
+        "Check your key and signing method.",
+    ),
     "SlowDown": Code(503, "Too many requests. Try again, more slowly."),
     "TooManyRenames": Code(400, "As many objects as can be have their bytes from this key. Copy it, and delete it."),
     "TooManyParts": Code(400, "The object has as many parts as it can have. Copy it, and append to the copy."),

@@ -74,7 +74,7 @@ class Payload:
         for piece in pieces:
             self._received += len(piece)
             if self._received > self.length:
-                raise S3Error("IncompleteBody", f"The body has more than the announced {self.length} bytes.")
+                raise self._wrong_length()
             for update in self._updates:
                 update(piece)
         return pieces
@@ -87,13 +87,26 @@ class Payload:
         if self._decoder:
             self._decoder.finish()
         if self._received != self.length:
-            raise S3Error("IncompleteBody", f"The body ended after {self._received} of {self.length} bytes.")
-        if self._sha256 is not None and (actual := self._sha256.hexdigest()) != self._sha256_expected.lower():
-            extra = {"ClientComputedContentSHA256": self._sha256_expected, "S3ComputedContentSHA256": actual}
-            raise S3Error("XAmzContentSHA256Mismatch", extra=extra)
+            raise self._wrong_length()
+        self.check_hash()
         if self._md5 is not None and self._md5.digest() != self._md5_expected:
             raise _wrong_md5(self._md5_expected or b"", self._md5.digest())
         return self._finish_checksum()
+
+    @property
+    def is_whole(self) -> bool:
+        return self._received == self.length
+
+    def check_hash(self) -> None:
+        """Of a body that has ended: before its MD5 is looked at, as AWS does. S3Error XAmzContentSHA256Mismatch."""
+        if self._sha256 is not None and (actual := self._sha256.hexdigest()) != self._sha256_expected.lower():
+            extra = {"ClientComputedContentSHA256": self._sha256_expected, "S3ComputedContentSHA256": actual}
+            raise S3Error("XAmzContentSHA256Mismatch", extra=extra)
+
+    def _wrong_length(self) -> S3Error:
+        extra = {"NumberBytesExpected": str(self.length), "NumberBytesProvided": str(self._received)}
+        text = "You did not provide the number of bytes specified by the Content-Length HTTP header"
+        return S3Error("IncompleteBody", text, extra=extra)
 
     def _finish_checksum(self) -> dict[str, str]:
         if self._checksum is None or self._stored_algorithm is None:

@@ -79,7 +79,7 @@ def part_slice(part_number: str, size: int, parts: tuple[int, ...]) -> Slice:
     if not (
         part_number.isascii() and part_number.isdigit() and len(part_number) <= 5 and 1 <= int(part_number) <= 10_000
     ):
-        raise S3Error("InvalidArgument", f"partNumber must be an integer from 1 to 10000, not {part_number!r}.")
+        raise S3Error("InvalidArgument", "Part number must be an integer between 1 and 10000, inclusive")
     number = int(part_number)
     sizes = parts or (size,)
     if number > len(sizes):

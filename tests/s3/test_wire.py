@@ -308,6 +308,19 @@ def test_a_line_without_end_is_refused_and_not_repeated(wire: Wire, head: bytes)
     assert wire.is_closed()
 
 
+# --- several things wrong at once
+
+
+def test_a_wrong_hash_is_told_before_a_wrong_md5(wire: Wire, bucket: str) -> None:
+    md5 = base64.b64encode(hashlib.md5(b"").digest()).decode()
+    head, _ = wire.head("PUT", f"/{bucket}/k", {"content-length": "1", "content-md5": md5}, "0" * 64)
+    wire.send(head + b"x")
+    assert wire.answer().code == "XAmzContentSHA256Mismatch"
+    found = wire.request("PUT", f"/{bucket}/k", b"x", content_md5=md5)
+    assert found.code == "BadDigest"
+    assert f"<ExpectedDigest>{hashlib.md5(b'').hexdigest()}</ExpectedDigest>".encode() in found.body
+
+
 # --- DeleteObjects
 
 

@@ -103,14 +103,24 @@ def test_impossible_multipart_checksums_are_refused(headers: dict[str, str]) -> 
 
 def test_a_checksum_of_the_whole_object_at_completion_must_be_the_computed_one() -> None:
     computed = {"x-amz-checksum-crc32": "AAAAAA==-2", "x-amz-checksum-type": "COMPOSITE"}
-    checksums.check_complete({}, computed)
-    checksums.check_complete({"x-amz-checksum-crc32": "AAAAAA==-2"}, computed)
-    checksums.check_complete({"x-amz-checksum-crc32": "AAAAAA==", "x-amz-checksum-type": "COMPOSITE"}, computed)
+    upload = {"x-amz-checksum-algorithm": "CRC32"}
+    checksums.check_complete(upload, {}, computed)
+    checksums.check_complete(upload, {"x-amz-checksum-crc32": "AAAAAA==-2"}, computed)
+    checksums.check_complete(upload, {"x-amz-checksum-crc32": "AAAAAA==", "x-amz-checksum-type": "COMPOSITE"}, computed)
+    checksums.check_complete({}, {"x-amz-checksum-sha1": "BBBBBB=="}, computed)
     for headers, code in (
         ({"x-amz-checksum-crc32": "BBBBBB=="}, "BadDigest"),
         ({"x-amz-checksum-sha1": "BBBBBB=="}, "InvalidRequest"),
         ({"x-amz-checksum-type": "FULL_OBJECT"}, "InvalidRequest"),
     ):
         with pytest.raises(S3Error) as caught:
-            checksums.check_complete(headers, computed)
+            checksums.check_complete(upload, headers, computed)
         assert caught.value.code == code
+
+
+@pytest.mark.parametrize("value", ["y/Q5Jh==", "AAAAAB==", "AAAA", "AAAAAA", "AAAAAA==AAAA", " AAAAAA==", ""])
+def test_a_checksum_has_one_form(value: str) -> None:
+    """Base64 whose last bits are not zero is another text of the same bytes."""
+    with pytest.raises(S3Error) as caught:
+        checksums.decode("crc32", value)
+    assert caught.value.code == "InvalidRequest" and "x-amz-checksum-crc32" in caught.value.message

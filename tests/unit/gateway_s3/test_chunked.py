@@ -177,7 +177,7 @@ def test_a_trailer_twice_is_refused() -> None:
     ],
 )
 def test_broken_framing_is_refused(body: bytes) -> None:
-    assert refused(UNSIGNED, body, 5) == "InvalidRequest"
+    assert refused(UNSIGNED, body, 5) == "IncompleteBody"
 
 
 def test_a_chunk_header_without_end_is_refused_before_it_grows() -> None:
