@@ -223,13 +223,15 @@ def _key(name: str) -> RegisterKey:
     return RegisterKey(SYSTEM_BUCKET, Space.BUCKET, name.encode())
 
 
+HELD_UP_S = 0.5  # for how long a read of a bucket may keep the next one waiting
 T = TypeVar("T")
 
 
 class _Shared(Generic[T]):
     """Runs one coroutine at a time for all callers; who comes while it runs shares the run after it.
 
-    So every answer comes from a run that began after its caller asked.
+    So every answer comes from a run that began after its caller asked. A run that takes long, as one that fails for
+    want of a majority, does not hold up the next: a request would have to wait for two time-outs.
     """
 
     def __init__(self, work: Callable[[], Awaitable[T]]) -> None:
@@ -260,6 +262,6 @@ class _Shared(Generic[T]):
             future.exception()  # whoever waited may have gone
 
     async def _after(self, before: asyncio.Future[T]) -> T:
-        await asyncio.wait((before,))
+        await asyncio.wait((before,), timeout=HELD_UP_S)
         self._running, self._next = self._next, None
         return await self._work()

@@ -6,6 +6,8 @@ the write happened once or not at all.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import os
 import random
@@ -154,7 +156,9 @@ def test_each_etag_has_one_winner_among_puts_deletes_and_batches_of_deletes(
                 return front.request("PUT", path, body=f"put {i}".encode(), headers=condition)
             if i % 3 == 1:
                 return front.request("DELETE", path, headers=condition)
-            return front.request("POST", "/race", {"delete": ""}, DELETE.format(batch).encode())
+            document = DELETE.format(batch).encode()
+            md5 = base64.b64encode(hashlib.md5(document).digest()).decode()
+            return front.request("POST", "/race", {"delete": ""}, document, headers={"Content-MD5": md5})
 
         found = race(18, change)
         answer = fronts[1].request("GET", path)

@@ -8,6 +8,7 @@ import pytest
 
 from objstore.engine.buckets import _Shared
 from objstore.engine.engine import Engine
+from objstore.model.errors import QuorumLost
 from tests.sim.cluster import SimCluster
 from tests.sim.loop import run
 from tests.unit.repair.rig import body
@@ -48,6 +49,25 @@ def test_a_deletion_in_a_bucket_that_was_made_anew_elsewhere_deletes_there() -> 
             assert [entry.key for entry in (await one.list_objects("b")).entries] == ["l"]
 
     run(main, 4)
+
+
+def test_a_shared_read_that_gets_no_answer_does_not_hold_up_the_next() -> None:
+    async def main() -> None:
+        loop, begun = asyncio.get_running_loop(), 0
+
+        async def work() -> int:
+            nonlocal begun
+            begun += 1
+            await asyncio.sleep(5.0)  # until it is given up
+            raise QuorumLost("nobody answers")
+
+        shared = _Shared(work)
+        at = loop.time()
+        found = await asyncio.gather(*(shared.run() for _ in range(20)), return_exceptions=True)
+        assert all(isinstance(one, QuorumLost) for one in found) and begun == 2
+        assert loop.time() - at < 6.0
+
+    run(main, 1)
 
 
 def test_every_answer_of_a_shared_read_began_after_its_caller_asked() -> None:
