@@ -8,9 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.meta.source import ROOT
 
 
+@pytest.mark.long
 def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "objstore", "demo"],

@@ -60,7 +60,8 @@ def heal(cluster: LocalCluster) -> None:
     cluster.wait(is_healthy, 60, "HEALTHY")
 
 
-@pytest.mark.parametrize("flips", [60, *(pytest.param(flips, marks=pytest.mark.long) for flips in (4, 600))])
+@pytest.mark.long
+@pytest.mark.parametrize("flips", [4, 60, 600])
 def test_the_indexes_of_two_stopped_nodes_rot(cluster: LocalCluster, flips: int) -> None:
     client, chance = cluster.s3_client(), random.Random(flips)
     two = chance.sample(cluster.node_names, 2)

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from objstore.local.folder import Folder, State, is_alive
 from objstore.local.launch import HOST
 from objstore.testing.s3client import S3Client
@@ -116,6 +118,7 @@ def test_after_kill_9_of_all_processes_up_starts_the_same_cluster(objstore: Objs
     wait_healthy(objstore)
 
 
+@pytest.mark.long
 def test_a_remembered_port_that_is_busy_is_passed_over_and_said(objstore: Objstore, tmp_path: Path) -> None:
     assert objstore(*UP_FEW).returncode == 0
     port = int(state_of(tmp_path).endpoints[0].rpartition(":")[2])
@@ -127,6 +130,7 @@ def test_a_remembered_port_that_is_busy_is_passed_over_and_said(objstore: Objsto
     assert state_of(tmp_path).endpoints != [f"http://{HOST}:{port}"]
 
 
+@pytest.mark.long
 def test_a_wiped_node_is_said_to_start_empty(objstore: Objstore) -> None:
     assert objstore(*UP_FEW).returncode == 0
     wipe = objstore("chaos", "wipe", "n3")
