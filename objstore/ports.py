@@ -9,9 +9,10 @@ simulated event loop has virtual time and runs executor jobs inline.
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
 
+from objstore.model.errors import ObjstoreError
 from objstore.wire.messages import Reply, Request
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -124,6 +125,10 @@ class KV(Protocol):
     def close(self) -> None: ...
 
 
+Told: TypeAlias = Callable[[Reply | ObjstoreError, bytes | memoryview], None]
+"""What becomes of a request: the reply with its payload, or the error that `Transport.call` would raise."""
+
+
 class Transport(Protocol):
     """One request, one reply, to an address. At most once per call: it never retries."""
 
@@ -132,6 +137,10 @@ class Transport(Protocol):
     ) -> tuple[Reply, bytes | memoryview]:
         """Raises Unreachable or DeadlineExceeded (outcome unknown), or the error the other side answered
         (a class of `model.errors.CODES`)."""
+
+    def send(self, address: str, request: Request, payload: Buffer, *, timeout_s: float, told: Told) -> None:
+        """As `call`, without a task that waits: `told` gets the answer or the error; once, and not before this returns.
+        It must not raise."""
 
 
 class Service(Protocol):

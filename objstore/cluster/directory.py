@@ -67,6 +67,10 @@ class Directory:
         """The nodes that live, as far as known."""
         return MappingProxyType(self._nodes)
 
+    def lease(self, node: NodeId) -> NodeLease | None:
+        """None: as far as known it does not live."""
+        return self._nodes.get(node)
+
     @property
     def away_ms(self) -> int:
         """For how long the coordinator has not answered; 0 while it does."""

@@ -105,5 +105,4 @@ class Engine(Operations):
     async def close(self) -> None:
         await self._reachability.close()
         await self._writer.close()
-        await self.registers.close()
         await self._reader.close()

@@ -26,7 +26,7 @@ from objstore.model.errors import (
 )
 from objstore.model.ids import NodeId
 from objstore.placement.topology import Topology
-from objstore.ports import Buffer, Clock, Transport
+from objstore.ports import Buffer, Clock, Told, Transport
 from objstore.wire.messages import MapFound, MapRead, Named, Reply, Request, encode_message
 
 log = logging.getLogger(__name__)
@@ -55,6 +55,8 @@ class Peers:
         self._unlisted: set[NodeId] = set()  # have no lease, and answered the last call all the same
         self._refreshing: asyncio.Task[None] | None = None
         self._asked = 0  # nodes, for the map
+        self._encoded_request: Request | None = None  # the last one, and
+        self._encoded = b""
         self._look_after = 0.0  # when the leases may be read again for a node that does not answer
 
     @property
@@ -119,7 +121,48 @@ class Peers:
         self, node: NodeId, request: Request, payload: Buffer = b"", *, timeout_s: float = limits.RPC_TIMEOUT_S
     ) -> tuple[Reply, bytes | memoryview]:
         """One request to one node. Errors as Transport.call; they are remembered for `is_up`."""
-        lease = self.directory.nodes.get(node)
+        address = self._address_of(node)
+        try:
+            answer = await self._transport.call(address, self._named(node, request), payload, timeout_s=timeout_s)
+        except ObjstoreError as error:
+            self._failed(node, error)
+            raise
+        self._answered(node)
+        return answer
+
+    def send(
+        self,
+        node: NodeId,
+        request: Request,
+        payload: Buffer,
+        told: Told,
+        *,
+        timeout_s: float = limits.RPC_TIMEOUT_S,
+    ) -> None:
+        """As `call`, for many at once: see Transport.send."""
+
+        def heard(reply: Reply | ObjstoreError, data: bytes | memoryview) -> None:
+            if isinstance(reply, ObjstoreError):
+                self._failed(node, reply)
+            else:
+                self._answered(node)
+            told(reply, data)
+
+        try:
+            address = self._address_of(node)
+        except Unreachable as error:
+            asyncio.get_running_loop().call_soon(told, error, b"")
+            return
+        self._transport.send(address, self._named(node, request), payload, timeout_s=timeout_s, told=heard)
+
+    def _named(self, node: NodeId, request: Request) -> Named:
+        """The address may be another node's by now. The same request often goes to several nodes."""
+        if request is not self._encoded_request:
+            self._encoded_request, self._encoded = request, encode_message(request)
+        return Named(node, self._encoded)
+
+    def _address_of(self, node: NodeId) -> str:
+        lease = self.directory.lease(node)
         if lease is not None and self._addresses.get(node) != lease.address:
             self._addresses[node] = lease.address
             self._health.pop(node, None)  # it was started again: what it did before says nothing
@@ -127,23 +170,23 @@ class Peers:
         if address is None:
             self._look_again()
             raise Unreachable(f"node {node} has never been seen by this process")
-        try:
-            named = Named(node, encode_message(request))  # the address may be another node's by now
-            answer = await self._transport.call(address, named, payload, timeout_s=timeout_s)
-        except (Unreachable, DeadlineExceeded):
+        return address
+
+    def _failed(self, node: NodeId, error: ObjstoreError) -> None:
+        if isinstance(error, Unreachable | DeadlineExceeded):
             health = self._health.setdefault(node, _Health())
             health.pause_s = min(health.pause_s * 2, SUSPECT_MAX_S)
             health.suspect_until = self._clock.monotonic() + health.pause_s
             self._unlisted.discard(node)
             self._look_again()
-            raise
-        except StaleEpoch:
+        elif isinstance(error, StaleEpoch):
             self._begin_refresh()  # nobody waits for it: what was asked of this node others can do
-            raise
-        self._health.pop(node, None)
-        if lease is None:
+
+    def _answered(self, node: NodeId) -> None:
+        if self._health:
+            self._health.pop(node, None)
+        if not self.directory.lease(node):
             self._unlisted.add(node)
-        return answer
 
     def _look_again(self) -> None:
         """A node does not answer where it is looked for. That it registered anew may not have reached us yet: the
@@ -154,7 +197,7 @@ class Peers:
 
     def is_up(self, node: NodeId) -> bool:
         """Has a lease and did not just fail; or answers us, while nobody can say who has a lease."""
-        lease = self.directory.nodes.get(node)
+        lease = self.directory.lease(node)
         if lease is None:
             return bool(self.directory.problem) and node in self._unlisted
         health = self._health.get(node)
@@ -164,7 +207,7 @@ class Peers:
 
     def is_full(self, node: NodeId) -> bool:
         """Says in its lease that it takes no new data. Not believed while nobody can say it anew."""
-        lease = self.directory.nodes.get(node)
+        lease = self.directory.lease(node)
         return lease is not None and not self.directory.problem and is_at_least(lease.level, "full")
 
     def takes_data(self, node: NodeId) -> bool:
@@ -187,7 +230,7 @@ class Peers:
 
     def has_lease(self, node: NodeId) -> bool:
         """Not given up by the coordinator, though it may just have failed a call."""
-        return node in self.directory.nodes
+        return self.directory.lease(node) is not None
 
     def live(self) -> tuple[NodeId, ...]:
         """Members that are up, in the order of the map."""

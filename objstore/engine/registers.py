@@ -17,12 +17,13 @@ from objstore.engine.peers import Peers
 from objstore.model import limits
 from objstore.model.clock import Ballot, BallotClock
 from objstore.model.errors import GivenUp, InsufficientStorage, ObjstoreError, QuorumLost
-from objstore.model.ids import BucketId
+from objstore.model.ids import BucketId, NodeId
 from objstore.model.records import RegisterKey, Space, Value
 from objstore.ports import Clock, Random
 from objstore.register.change import Change, Decision, apply
 from objstore.register.proposer import Done, ReadRound, Retry, Send, Target, WriteRound
 from objstore.register.quorum import members
+from objstore.wire.messages import Reply
 
 HEDGE_S = 0.05  # a read asks the rest of the replicas when a majority takes longer
 BACKOFF_S = 0.004  # mean first pause after a lost race, doubled per loss
@@ -49,7 +50,6 @@ class Registers:
         self._ballots = BallotClock(int.from_bytes(random.bytes(8), "big") | 1)
         self._ids_ms = 0
         self._turns: dict[RegisterKey, _Turn] = {}  # of keys that are being written here
-        self._calls: set[asyncio.Task[None]] = set()  # stragglers finish by themselves
 
     async def read(self, key: RegisterKey, *, with_data: bool = False) -> Value:
         """The value as chosen at some moment between call and return (linearizable).
@@ -211,50 +211,53 @@ class Registers:
         return f"no majority of the key's replicas agreed in {limits.OPERATION_TIMEOUT_S:g} s ({why.value}){tail}"
 
     async def _run(self, machine: ReadRound | WriteRound, deadline: float) -> Done | Retry:
-        """Drive one round to its outcome. Calls that are still out when it ends run on in the background."""
+        """Drive one round to its outcome. Answers that come after it are heard by nobody.
+
+        Without a task for each call: most of the work of a small request is here."""
         loop = asyncio.get_running_loop()
         finished: asyncio.Future[None] = loop.create_future()
         full: InsufficientStorage | None = None
 
         def advance(sends: Iterable[Send]) -> None:
-            for send in sends:
-                task = loop.create_task(one(send))
-                self._calls.add(task)
-                task.add_done_callback(ended)
-            if machine.outcome is not None and not finished.done():
-                finished.set_result(None)
+            for node, request, payload in sends:
+                self._peers.send(node, request, payload, partial(told, node))
+            if machine.outcome is not None:
+                end()
 
-        async def one(send: Send) -> None:
+        def told(node: NodeId, reply: Reply | ObjstoreError, payload: bytes | memoryview) -> None:
             nonlocal full
+            if isinstance(reply, InsufficientStorage):
+                full = reply
             try:
-                reply, payload = await self._peers.call(send.node, send.request, send.payload)
-            except ObjstoreError as error:
-                full = error if isinstance(error, InsufficientStorage) else full
-                advance(machine.fail(send.node))
-            else:
-                advance(machine.receive(send.node, reply, payload))
-
-        def ended(task: asyncio.Task[None]) -> None:
-            self._calls.discard(task)
-            if not task.cancelled() and (bug := task.exception()) is not None and not finished.done():
+                if isinstance(reply, ObjstoreError):
+                    advance(machine.fail(node))
+                else:
+                    advance(machine.receive(node, reply, payload))
+            except Exception as bug:
+                if finished.done():
+                    raise
                 finished.set_exception(bug)
 
-        advance(machine.start())
-        if isinstance(machine, ReadRound):
-            await asyncio.wait((finished,), timeout=HEDGE_S)
-            if machine.outcome is None:
+        def hedge() -> None:
+            if machine.outcome is None and isinstance(machine, ReadRound):
                 advance(machine.more())
-        await asyncio.wait((finished,), timeout=max(0.0, deadline - self._clock.monotonic()))
-        if finished.done():
-            finished.result()  # raises if a round broke
+
+        def end() -> None:
+            if not finished.done():
+                finished.set_result(None)
+
+        advance(machine.start())
+        timers = [loop.call_later(max(0.0, deadline - self._clock.monotonic()), end)]
+        if isinstance(machine, ReadRound):
+            timers.append(loop.call_later(HEDGE_S, hedge))
+        try:
+            await finished
+        finally:
+            for timer in timers:
+                timer.cancel()
         if machine.outcome is Retry.LOST and full is not None:
             raise full
         return machine.outcome if machine.outcome is not None else Retry.LOST
-
-    async def close(self) -> None:
-        for task in tuple(self._calls):
-            task.cancel()
-        await asyncio.gather(*self._calls, return_exceptions=True)
 
 
 def _swap(decide: Decide, ballot: Ballot, first_accept: int | None, value: Value) -> Decision:

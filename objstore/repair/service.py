@@ -77,7 +77,6 @@ class Repairer:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
         await self._election.close()
-        await self._registers.close()
 
     async def _run(self) -> None:
         while True:

@@ -1,6 +1,6 @@
 """The client side of RPC: one pipelined connection per address, made when it is first needed.
 
-A call is one future in the table of its connection: no task, no timer of its own (a connection has one timer, set
+A call is one entry in the table of its connection: no task, no timer of its own (a connection has one timer, set
 to its earliest deadline). Nothing is retried here; whoever calls knows whether a repetition is safe.
 
 Invariants: every call ends, by its deadline at the latest; when a connection breaks all its calls end at once; a
@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+from functools import partial
 from typing import Final
 
 from objstore.model.errors import CODES, DeadlineExceeded, ObjstoreError, Overloaded, Unreachable
 from objstore.model.limits import CONNECT_TIMEOUT_S
+from objstore.ports import Told
 from objstore.rpc.link import Link, keep_freed_blocks
 from objstore.rpc.sockets import split_address
 from objstore.wire.connection import NONCE_BYTES, Connection, Established, Event, NotUnderstood, ReplyReceived, Side
@@ -47,6 +49,7 @@ class TcpTransport:
         self._calls_max = calls_max
         self._links: dict[str, _ClientLink] = {}  # those that can take calls
         self._attempts: dict[str, asyncio.Task[_ClientLink | Unreachable]] = {}
+        self._waiting: set[asyncio.Task[None]] = set()  # requests of `send` for whom a connection is being made
         self._closed = False
         keep_freed_blocks()
 
@@ -57,6 +60,28 @@ class TcpTransport:
         deadline = asyncio.get_running_loop().time() + timeout_s
         link = self._links.get(address) or await self._connect(address, deadline)
         return await link.start(request, payload, deadline)
+
+    def send(self, address: str, request: Request, payload: Buffer, *, timeout_s: float, told: Told) -> None:
+        """See ports.Transport."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        link = self._links.get(address)
+        if link is None:
+            waiting = loop.create_task(self._send_later(address, request, payload, deadline, told))
+            self._waiting.add(waiting)
+            waiting.add_done_callback(self._waiting.discard)
+            return
+        try:
+            link.send(request, payload, deadline, told)
+        except ObjstoreError as error:
+            loop.call_soon(told, error, b"")
+
+    async def _send_later(self, address: str, request: Request, payload: Buffer, deadline: float, told: Told) -> None:
+        """To whom there is no connection yet."""
+        try:
+            (await self._connect(address, deadline)).send(request, payload, deadline, told)
+        except ObjstoreError as error:
+            told(error, b"")
 
     def connected(self, address: str) -> bool:
         """Is there a live connection to this address now? (For displays: it may break before the next call.)"""
@@ -122,41 +147,52 @@ class _ClientLink(Link):
         self._address = address
         self._links = links
         self._calls_max = calls_max
-        self._calls: dict[int, tuple[asyncio.Future[_Answer], float]] = {}  # by request id, with the deadline
+        self._calls: dict[int, tuple[Told, float]] = {}  # by request id, with the deadline
         self._last_id = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
 
     def start(self, request: Request, payload: Buffer, deadline: float) -> asyncio.Future[_Answer]:
-        """Queue a request; the future ends with its answer."""
+        """Queue a request; the future ends with its answer. It is not sent any more if the future ended before."""
+        future: asyncio.Future[_Answer] = self.loop.create_future()
+        self.send(request, payload, deadline, partial(_end, future), future)
+        return future
+
+    def send(
+        self,
+        request: Request,
+        payload: Buffer,
+        deadline: float,
+        told: Told,
+        owner: asyncio.Future[_Answer] | None = None,
+    ) -> None:
+        """Queue a request; `told` hears what becomes of it, unless this raises."""
         if self.lost is not None:
             raise Unreachable(f"{self._address}: {self.lost}")
         if len(self._calls) >= self._calls_max:
             raise Overloaded(f"{self._address}: {self._calls_max} calls are waiting already; try again later")
         self._last_id += 1
         frame = self.connection.send_request(self._last_id, request, payload)
-        future: asyncio.Future[_Answer] = self.loop.create_future()
-        self._calls[self._last_id] = (future, deadline)
+        self._calls[self._last_id] = (told, deadline)
         if deadline < self._timer_at:
             self._set_timer(deadline)
-        self.enqueue(frame, future)
-        return future
+        self.enqueue(frame, owner)
 
     def received(self, event: Event) -> None:
         if isinstance(event, Established):
             self._links[self._address] = self
             self.established.set_result(None)
             return
-        assert isinstance(event, ReplyReceived | NotUnderstood)
-        future, _ = self._calls.pop(event.id, (None, 0.0))
-        if future is None or future.done():
-            return  # the caller has given up
-        if isinstance(event, NotUnderstood):
-            future.set_exception(Unreachable(f"{self._address}: the answer is {event.reason}"))
-        elif isinstance(event.reply, ErrorReply):
-            future.set_exception(CODES.get(event.reply.code, ObjstoreError)(event.reply.text))
-        else:
-            future.set_result((event.reply, event.payload))
+        told, _ = self._calls.pop(event.id, (_nobody, 0.0))
+        if isinstance(event, ReplyReceived):
+            reply = event.reply
+            if isinstance(reply, ErrorReply):
+                told(CODES.get(reply.code, ObjstoreError)(reply.text), b"")
+            else:
+                told(reply, event.payload)
+            return
+        assert isinstance(event, NotUnderstood)
+        told(Unreachable(f"{self._address}: the answer is {event.reason}"), b"")
 
     def on_lost(self, reason: str) -> None:
         if self._links.get(self._address) is self:
@@ -167,9 +203,8 @@ class _ClientLink(Link):
             self.established.set_exception(Unreachable(f"{self._address}: {reason}"))
             self.established.exception()  # nobody may be waiting for it
         calls, self._calls = self._calls, {}
-        for future, _ in calls.values():
-            if not future.done():
-                future.set_exception(Unreachable(f"{self._address}: {reason} before the answer came"))
+        for told, _ in calls.values():
+            told(Unreachable(f"{self._address}: {reason} before the answer came"), b"")
 
     def _set_timer(self, at: float) -> None:
         if self._timer is not None:
@@ -181,8 +216,20 @@ class _ClientLink(Link):
         self._timer, self._timer_at = None, float("inf")
         now = self.loop.time() + _TIMER_SLACK_S
         for id in [id for id, (_, deadline) in self._calls.items() if deadline <= now]:
-            future, _ = self._calls.pop(id)
-            if not future.done():
-                future.set_exception(DeadlineExceeded(f"{self._address}: no answer before the deadline of this call"))
+            told, _ = self._calls.pop(id)
+            told(DeadlineExceeded(f"{self._address}: no answer before the deadline of this call"), b"")
         if self._calls:
             self._set_timer(min(deadline for _, deadline in self._calls.values()))
+
+
+def _end(future: asyncio.Future[_Answer], reply: Reply | ObjstoreError, payload: bytes | memoryview) -> None:
+    if future.done():
+        return  # the caller has given up
+    if isinstance(reply, ObjstoreError):
+        future.set_exception(reply)
+    else:
+        future.set_result((reply, payload))
+
+
+def _nobody(reply: Reply | ObjstoreError, payload: bytes | memoryview) -> None:
+    """The call has ended before."""

@@ -25,6 +25,7 @@ from tests.contract.etcd_time import EtcdTime, SetTime, Time
 from tests.process import etcd
 from tests.sim.coordinator import LocalCoordinator, ManualClock
 from tests.sim.kv import SimKV
+from tests.sim.network import Sending
 
 Opened = AbstractAsyncContextManager[tuple[Coordinator, Time]]
 Make = Callable[[Path], Opened]
@@ -33,7 +34,7 @@ SECRET = b"the secret of the contract suite"
 PATIENCE_S = 30.0  # of watches that must be woken: only a failure waits so long
 
 
-class DirectTransport:
+class DirectTransport(Sending):
     """Calls the service in this process; messages go through their encoding, so that its bounds hold."""
 
     def __init__(self, service: CoordinatorService) -> None:

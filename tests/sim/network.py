@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from objstore.model.errors import CODES, DeadlineExceeded, ObjstoreError, Unreachable
-from objstore.ports import Buffer, Service
+from objstore.ports import Buffer, Service, Told
 from objstore.wire.messages import ErrorReply, Reply, Request, decode_reply, decode_request, encode_message
 from tests.sim.loop import SimLoop, in_process
 
@@ -60,7 +61,37 @@ class SimNetwork:
         return (source, target) in self.blocked or self.loop.random.random() < self.faults.loss
 
 
-class SimTransport:
+class Sending:
+    """`Transport.send` for what has a `call`: by a task."""
+
+    async def call(
+        self, address: str, request: Request, payload: Buffer = b"", *, timeout_s: float
+    ) -> tuple[Reply, bytes | memoryview]:
+        raise NotImplementedError
+
+    def send(self, address: str, request: Request, payload: Buffer, *, timeout_s: float, told: Told) -> None:
+        begin_telling(lambda: self.call(address, request, payload, timeout_s=timeout_s), told)
+
+
+def begin_telling(call: Callable[[], Awaitable[tuple[Reply, bytes | memoryview]]], told: Told) -> None:
+    task = asyncio.get_running_loop().create_task(_tell(call, told))
+    _telling.add(task)
+    task.add_done_callback(_telling.discard)
+
+
+async def _tell(call: Callable[[], Awaitable[tuple[Reply, bytes | memoryview]]], told: Told) -> None:
+    try:
+        answer = await call()
+    except ObjstoreError as error:
+        told(error, b"")
+    else:
+        told(*answer)
+
+
+_telling: set[asyncio.Task[None]] = set()
+
+
+class SimTransport(Sending):
     """The Transport port of one process."""
 
     def __init__(self, network: SimNetwork, process: str) -> None:

@@ -59,7 +59,7 @@ CANARIES = (
     Canary(
         "asked by address alone",
         PEERS,
-        (Edit("self._transport.call(address, named, payload", "self._transport.call(address, request, payload"),),
+        (Edit("return Named(node, self._encoded)", "return request"),),
         "ambush amnesia",
         "a request does not say which node it is for: who lost its disk answers for the acceptor that had promised",
         limit=20,

@@ -20,6 +20,7 @@ from objstore.ports import Buffer
 from objstore.wire.messages import MapFound, MapRead, Named, Ping, Pong, Reply, Request, decode_request
 from tests.sim.coordinator import LocalCoordinator
 from tests.sim.loop import SimLoop, run
+from tests.sim.network import Sending
 
 NAMES = [f"n{number}" for number in range(1, 8)]
 
@@ -55,7 +56,7 @@ class Slow(LocalCoordinator):
         return answer
 
 
-class World:
+class World(Sending):
     """Seven nodes under a map of epoch 1, which the peers know; what else there is each test says."""
 
     def __init__(self) -> None:
@@ -87,7 +88,7 @@ class World:
     async def call(
         self, address: str, request: Request, payload: Buffer = b"", *, timeout_s: float
     ) -> tuple[Reply, bytes | memoryview]:
-        """The Transport port."""
+        """The Transport port, as far as it is used here."""
         await asyncio.sleep(0.001)
         if address in self.down:
             raise Unreachable(f"{address} is down")

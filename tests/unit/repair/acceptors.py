@@ -15,13 +15,14 @@ from objstore.model.errors import Unreachable
 from objstore.model.ids import BucketId, NodeId
 from objstore.model.records import RegisterKey, Space, Value
 from objstore.placement.topology import Topology
-from objstore.ports import Buffer
+from objstore.ports import Buffer, Told
 from objstore.register import acceptor
 from objstore.register.acceptor import EMPTY, AcceptorState
 from objstore.register.change import Outcome, body_of
 from objstore.repair.transition import Transition, Versioned
 from objstore.wire import messages as m
 from objstore.wire.fields import NO_BALLOT
+from tests.sim.network import begin_telling
 
 CODE = ErasureCode(1, 1)  # three replicas
 BITS = 2
@@ -228,6 +229,9 @@ class Proposers:
         self.topology = Topology(coordinator.now().map)
         self.call = acceptors.call
         self.is_up = acceptors.is_up
+
+    def send(self, node: NodeId, request: m.Request, payload: Buffer, told: Told) -> None:
+        begin_telling(lambda: self.call(node, request, payload), told)
 
     async def refresh(self) -> None:
         self.topology = Topology(self._coordinator.now().map)
