@@ -25,7 +25,7 @@ from objstore.register.proposer import Done, ReadRound, Retry, Send, Target, Wri
 from objstore.register.quorum import members
 from objstore.wire.messages import Reply
 
-HEDGE_S = 0.05  # a read asks the rest of the replicas when a majority takes longer
+HEDGE_S = 0.05  # the rest of the replicas is asked when a majority takes longer
 BACKOFF_S = 0.004  # mean first pause after a lost race, doubled per loss
 BACKOFF_MAX_S = 0.25
 TURN_S = 1.0  # how long a write waits for those of this process that came before it; then it races with them
@@ -60,8 +60,7 @@ class Registers:
         attempt = 0
         while True:
             target = self._target(key)
-            up = [self._peers.is_up(node) for node in members(target.sets)]
-            machine = ReadRound(target, with_data=with_data, preferred=up)
+            machine = ReadRound(target, with_data=with_data, preferred=self._which_are_up(target))
             outcome = await self._run(machine, deadline)
             if isinstance(outcome, Done):
                 return outcome.value
@@ -149,7 +148,9 @@ class Registers:
         while True:
             ballot = self._ballots.next(self._clock.wall_ms())
             decision = partial(_swap, decide, ballot, first_accept)
-            machine = WriteRound(self._target(key), ballot, decision, first=first_accept is None)
+            target = self._target(key)
+            first = first_accept is None
+            machine = WriteRound(target, ballot, decision, first=first, preferred=self._which_are_up(target))
             outcome = await self._run(machine, deadline)
             self._ballots.observe(machine.highest)
             if machine.accept_sent and first_accept is None:
@@ -174,8 +175,8 @@ class Registers:
 
         Many who race to create one key need no ballot to learn that one of them has."""
         target = self._target(key)
-        up = [self._peers.is_up(node) for node in members(target.sets)]
-        outcome = await self._run(ReadRound(target, with_data=False, preferred=up), deadline)
+        machine = ReadRound(target, with_data=False, preferred=self._which_are_up(target))
+        outcome = await self._run(machine, deadline)
         if not isinstance(outcome, Done):
             return None
         decision = decide(outcome.value)
@@ -188,6 +189,9 @@ class Registers:
         partition = topology.partition_of_register(key)
         view = topology.meta_view(partition)
         return Target(key.pack(), partition, view.tag, view.sets)
+
+    def _which_are_up(self, target: Target) -> list[bool]:
+        return [self._peers.is_up(node) for node in members(target.sets)]
 
     async def _pause(self, why: Retry, attempt: int, deadline: float, key: RegisterKey) -> None:
         """Wait before another attempt, or raise when the deadline is too near."""
@@ -239,7 +243,7 @@ class Registers:
                 finished.set_exception(bug)
 
         def hedge() -> None:
-            if machine.outcome is None and isinstance(machine, ReadRound):
+            if machine.outcome is None:
                 advance(machine.more())
 
         def end() -> None:
@@ -247,14 +251,13 @@ class Registers:
                 finished.set_result(None)
 
         advance(machine.start())
-        timers = [loop.call_later(max(0.0, deadline - self._clock.monotonic()), end)]
-        if isinstance(machine, ReadRound):
-            timers.append(loop.call_later(HEDGE_S, hedge))
+        hedging = loop.call_later(HEDGE_S, hedge)
+        ending = loop.call_later(max(0.0, deadline - self._clock.monotonic()), end)
         try:
             await finished
         finally:
-            for timer in timers:
-                timer.cancel()
+            hedging.cancel()
+            ending.cancel()
         if machine.outcome is Retry.LOST and full is not None:
             raise full
         return machine.outcome if machine.outcome is not None else Retry.LOST

@@ -224,10 +224,24 @@ class WriteRound(_Round):
     `first`: the operation has sent no accept before. Only then may a decision to change nothing rest on a
     majority that agrees; otherwise an accept of an earlier round may still sit on one acceptor above that
     majority's ballot and be adopted later, so the value is written again under this round's ballot (INV-3).
+
+    A promise costs its acceptor a write, so only a majority is asked for one: those that are `preferred` (as in
+    ReadRound), the rest when one of them fails, refuses or is late (`more`). The value is sent to all.
     """
 
-    def __init__(self, target: Target, ballot: Ballot, decide: Callable[[Value], Decision], *, first: bool) -> None:
+    def __init__(
+        self,
+        target: Target,
+        ballot: Ballot,
+        decide: Callable[[Value], Decision],
+        *,
+        first: bool,
+        preferred: Sequence[bool] = (),
+    ) -> None:
         super().__init__(target)
+        if not preferred:
+            preferred = [True] * len(members(target.sets))
+        self._first_asked, self._rest = majority_first(target.sets, preferred)
         self.ballot = ballot
         self._first = first
         self.accept_sent = False
@@ -238,14 +252,24 @@ class WriteRound(_Round):
         self._phase = "prepare"
 
     def start(self) -> list[Send]:
-        key, partition, tag, sets = self.target
+        return self._prepare(self._first_asked)
+
+    def _prepare(self, nodes: Sequence[NodeId]) -> list[Send]:
+        key, partition, tag, _ = self.target
         request = RegPrepare(partition, tag, key, self.ballot.pack())
-        return [Send(node, request) for node in members(sets)]
+        return [Send(node, request) for node in nodes]
+
+    def more(self) -> list[Send]:
+        """Ask everyone for a promise who was not asked yet: somebody is slow or failed."""
+        rest, self._rest = self._rest, []
+        return self._prepare(rest) if self._phase == "prepare" and self.outcome is None else []
 
     def fail(self, node: NodeId) -> list[Send]:
         if self.outcome is None and self._phase == "fetch":
             return self._fetch() if self._waiting and node == self._waiting[0] else []
-        return super().fail(node) if self.outcome is None else []
+        if self.outcome is not None:
+            return []
+        return super().fail(node) or self.more()
 
     def receive(self, node: NodeId, reply: Reply, payload: bytes | memoryview) -> list[Send]:
         if self.outcome is not None:
@@ -256,7 +280,7 @@ class WriteRound(_Round):
             late = isinstance(reply, RegState)  # of the prepare or fetch phase
             return [] if late else self._accept_reply(node, reply)
         if self._negative(node, reply):
-            return self._check()
+            return self._check() or self.more()
         assert isinstance(reply, RegState), reply
         self._replies[node] = _state_of(reply, payload, False)
         self._tracker.success(node)

@@ -73,7 +73,7 @@ class Proposer:
             self._again(machine)
             return
         self.age += 1
-        if self.age == 2 and isinstance(machine, ReadRound):
+        if self.age == 2:
             world.send(self, machine, machine.more())
             self.advance(machine)
         elif self.age > 2 and not any(call.open for call in self.calls):
@@ -112,7 +112,8 @@ class Proposer:
             born = world.born.setdefault(op.number, ballot.time - 1)
             repeated = self.began > op.start  # what was forgotten of it, nobody can tell (see change.py)
             decide = partial(_decide, op, self.op_id, ballot, self.first_accept, born if repeated else None)
-            self.machine = WriteRound(target, ballot, decide, first=first)
+            up = [dice() < 0.7 for _ in members(sets)]
+            self.machine = WriteRound(target, ballot, decide, first=first, preferred=up)
         world.send(self, self.machine, self.machine.start())
 
     def _again(self, machine: ReadRound | WriteRound) -> None:
