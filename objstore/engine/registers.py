@@ -25,7 +25,10 @@ from objstore.register.proposer import Done, ReadRound, Retry, Send, Target, Wri
 from objstore.register.quorum import members
 from objstore.wire.messages import Reply
 
-HEDGE_S = 0.05  # the rest of the replicas is asked when a majority takes longer
+HEDGE_S = 0.05  # the rest of the replicas is asked when a majority takes longer, and
+HEDGE_USUAL = 3.0  # longer than so many usual rounds, as more questions are no help to a loaded cluster;
+HEDGE_MAX_S = 0.5  # but not longer than this
+_LEARNING = 0.05  # weight of one round in what is usual
 BACKOFF_S = 0.004  # mean first pause after a lost race, doubled per loss
 BACKOFF_MAX_S = 0.25
 TURN_S = 1.0  # how long a write waits for those of this process that came before it; then it races with them
@@ -49,6 +52,7 @@ class Registers:
         self._random = random
         self._ballots = BallotClock(int.from_bytes(random.bytes(8), "big") | 1)
         self._ids_ms = 0
+        self._usual_s: dict[type, float] = {ReadRound: 0.0, WriteRound: 0.0}
         self._turns: dict[RegisterKey, _Turn] = {}  # of keys that are being written here
 
     async def read(self, key: RegisterKey, *, with_data: bool = False) -> Value:
@@ -251,13 +255,16 @@ class Registers:
                 finished.set_result(None)
 
         advance(machine.start())
-        hedging = loop.call_later(HEDGE_S, hedge)
+        began, kind = loop.time(), type(machine)
+        usual_s = self._usual_s[kind]
+        hedging = loop.call_later(min(max(HEDGE_S, HEDGE_USUAL * usual_s), HEDGE_MAX_S), hedge)
         ending = loop.call_later(max(0.0, deadline - self._clock.monotonic()), end)
         try:
             await finished
         finally:
             hedging.cancel()
             ending.cancel()
+            self._usual_s[kind] += _LEARNING * (loop.time() - began - usual_s)
         if machine.outcome is Retry.LOST and full is not None:
             raise full
         return machine.outcome if machine.outcome is not None else Retry.LOST
