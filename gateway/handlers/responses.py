@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -25,6 +26,8 @@ _log = logging.getLogger("gateway")
 XML_TYPE = "application/xml"
 SEND_BYTES = 256 << 10  # per write and per `send_idle_s`; a cell, so that a chunk of the engine is rarely cut
 WHOLE_BYTES_MAX = 64 << 10  # of a body that is handed over at once: what a connection buffers anyway
+_SHOWN = "%/:!$&'()*+,;=@~"
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9_.~%/-]*")
 UNREAD_MAX = 1 << 20  # a longer rest of a refused body is not worth reading: the connection closes
 
 
@@ -65,7 +68,8 @@ def failure(request: web.BaseRequest, trace: Trace, error: S3Error) -> web.Strea
 
 def resource(request: web.BaseRequest) -> str:
     """The path as it was sent, always printable; without the query, which may hold a presigned signature."""
-    return quote(request.raw_path.partition("?")[0], safe="%/:!$&'()*+,;=@~", errors="surrogateescape")
+    path = request.raw_path.partition("?")[0]
+    return path if _PLAIN_PATH.fullmatch(path) else quote(path, safe=_SHOWN, errors="surrogateescape")
 
 
 def close_if_unread(request: web.BaseRequest, trace: Trace, response: web.StreamResponse) -> None:

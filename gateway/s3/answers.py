@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 from gateway.s3.acls import GROUPS, PRIVATE, Grants
@@ -53,7 +54,12 @@ class DeleteFailure(NamedTuple):
 
 def http_date(ms: int) -> str:
     """For the header Last-Modified: Fri, 24 May 2013 00:00:00 GMT."""
-    return format_datetime(datetime.fromtimestamp(ms // 1000, UTC), usegmt=True)
+    return _http_date(ms // 1000)
+
+
+@lru_cache(4096)
+def _http_date(seconds: int) -> str:
+    return format_datetime(datetime.fromtimestamp(seconds, UTC), usegmt=True)
 
 
 def iso_date(ms: int) -> str:

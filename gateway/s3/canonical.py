@@ -29,13 +29,13 @@ class Canonical(NamedTuple):
     def text(self) -> str:
         """Method, path, query, signed headers, their names and the payload hash, each on its line."""
         query = canonical_query(self.query)
-        lines = "".join(f"{name}:{_SPACE.sub(' ', self.headers.get(name, '')).strip(' ')}\n" for name in self.signed)
+        lines = "".join([f"{name}:{_SPACE.sub(' ', self.headers.get(name, '')).strip(' ')}\n" for name in self.signed])
         return f"{self.method}\n{self.path}\n{query}\n{lines}\n{';'.join(self.signed)}\n{self.payload}"
 
 
 def canonical_query(pairs: Iterable[tuple[str, str]]) -> str:
-    encoded = sorted((percent_encode(name), percent_encode(value)) for name, value in pairs)
-    return "&".join(f"{name}={value}" for name, value in encoded)
+    encoded = sorted([(percent_encode(name), percent_encode(value)) for name, value in pairs])
+    return "&".join([f"{name}={value}" for name, value in encoded])
 
 
 def string_to_sign(date: str, scope: str, canonical: str) -> str:

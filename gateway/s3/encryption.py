@@ -94,7 +94,7 @@ def customer_key(headers: Mapping[str, str], *, of_source: bool = False) -> Cust
     """The client's key of this request (or of the source of a copy), checked. InvalidArgument,
     InvalidEncryptionAlgorithmError."""
     prefix = _SOURCE if of_source else _CUSTOMER
-    algorithm, value, md5 = (headers.get(prefix + name) for name in _FIELDS)
+    algorithm, value, md5 = [headers.get(prefix + name) for name in _FIELDS]
     if algorithm is None and value is None and md5 is None:
         return None
     if algorithm is None:

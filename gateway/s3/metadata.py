@@ -64,7 +64,7 @@ def shown_headers(stored: Mapping[str, str], request: Mapping[str, str], query: 
     shown = {name: value for name, value in stored.items() if name in KEPT or name.startswith(USER_PREFIX)}
     if request.get("x-amz-checksum-mode", "").upper() == "ENABLED":
         shown |= checksum_headers(stored)
-    for name in KEPT:
+    for name in KEPT if query.pairs else ():
         override = query.get("response-" + name)
         if override is not None:
             if _CONTROL.search(override):

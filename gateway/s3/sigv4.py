@@ -60,6 +60,9 @@ class PayloadMode(Enum):
         return self in (PayloadMode.SIGNED_CHUNKS_TRAILER, PayloadMode.UNSIGNED_TRAILER)
 
 
+_MODES = {mode.value: mode for mode in PayloadMode if mode is not PayloadMode.HASHED}
+
+
 @dataclass(frozen=True, slots=True)
 class Auth:
     """A verified request: who, and what the body must still prove."""
@@ -353,16 +356,15 @@ def _check_signed_headers(claim: Claim, headers: Mapping[str, str]) -> None:
 
 def payload_mode(payload: str, *, strict: bool = True) -> PayloadMode:
     """Not strict: what is none counts as a hash, which no body has. So does AWS, but for the Authorization header."""
+    if (mode := _MODES.get(payload)) is not None:
+        return mode
     if _HEX_SHA256.fullmatch(payload):
         return PayloadMode.HASHED
-    for mode in PayloadMode:
-        if mode.value == payload and mode is not PayloadMode.HASHED:
-            return mode
     if payload.startswith("STREAMING-"):
         raise S3Error("NotImplemented", f"The payload mode {payload} is not implemented.")
     if not strict:
         return PayloadMode.HASHED
-    known = ", ".join(mode.value for mode in PayloadMode if mode is not PayloadMode.HASHED)
+    known = ", ".join(_MODES)
     extra = {"ArgumentName": "x-amz-content-sha256", "ArgumentValue": payload}
     raise S3Error("InvalidArgument", f"x-amz-content-sha256 must be {known}, or a valid sha256 value.", extra=extra)
 

@@ -14,6 +14,8 @@ from urllib.parse import quote, unquote_to_bytes
 from gateway.s3.errors import S3Error
 
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_UNRESERVED = re.compile(r"[A-Za-z0-9._~-]*")
+_UNRESERVED_OR_SLASH = re.compile(r"[A-Za-z0-9._~/-]*")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")  # token, RFC 9110 section 5.6.2
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _AUTH_PARAMETERS = frozenset(
@@ -61,6 +63,8 @@ class Target(NamedTuple):
 
 def percent_decode(text: str) -> str:
     """S3Error InvalidURI when an escape is broken or the result is not UTF-8."""
+    if "%" not in text and text.isascii():
+        return text
     if _BAD_ESCAPE.search(text):
         raise S3Error("InvalidURI", "The request target has a % that two hexadecimal digits do not follow.")
     try:
@@ -71,7 +75,8 @@ def percent_decode(text: str) -> str:
 
 def percent_encode(text: str, *, keep: str = "") -> str:
     """UriEncode of AWS: everything but A-Z a-z 0-9 - . _ ~ and the characters of `keep`."""
-    return quote(text, safe=keep)
+    plain = _UNRESERVED_OR_SLASH if keep == "/" else _UNRESERVED
+    return text if plain.fullmatch(text) else quote(text, safe=keep)
 
 
 def parse_target(target: str, host: str, domain: str | None) -> Target:

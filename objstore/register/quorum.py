@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from objstore.model.ids import NodeId
 
+Sets = tuple[tuple[NodeId, ...], ...]
 
-def members(sets: Sequence[Sequence[NodeId]]) -> tuple[NodeId, ...]:
+
+@lru_cache(8192)  # as many as there are partitions in two layouts: each operation asks
+def members(sets: Sets) -> tuple[NodeId, ...]:
     """All acceptors of the sets, each once, in order of first appearance."""
     return tuple(dict.fromkeys(node for one in sets for node in one))
+
+
+@lru_cache(8192)
+def _is_sound(sets: Sets) -> bool:
+    return bool(sets) and all(len(set(one)) == len(one) > 0 for one in sets)
 
 
 class QuorumTracker:
     """Fed with successes and failures of nodes; `met` when every set has a majority of successes."""
 
-    def __init__(self, sets: Sequence[Sequence[NodeId]]) -> None:
-        assert sets and all(len(set(one)) == len(one) > 0 for one in sets)
+    def __init__(self, sets: Sets) -> None:
+        assert _is_sound(sets)
         self._sets = sets
         self._good: set[NodeId] = set()
         self._bad: set[NodeId] = set()
@@ -35,17 +44,17 @@ class QuorumTracker:
 
     @property
     def met(self) -> bool:
-        good = self._good
-        return all(sum(node in good for node in one) > len(one) // 2 for one in self._sets)
+        return all([len(self._good.intersection(one)) > len(one) // 2 for one in self._sets])
 
     @property
     def hopeless(self) -> bool:
         """Some set can no longer reach a majority."""
-        bad = self._bad
-        return any(sum(node not in bad for node in one) <= len(one) // 2 for one in self._sets)
+        if not self._bad:
+            return False
+        return any(len(one) - len(self._bad.intersection(one)) <= len(one) // 2 for one in self._sets)
 
 
-def majority_first(sets: Sequence[Sequence[NodeId]], preferred: Sequence[bool]) -> tuple[list[NodeId], list[NodeId]]:
+def majority_first(sets: Sets, preferred: Sequence[bool]) -> tuple[list[NodeId], list[NodeId]]:
     """(nodes to ask first: a majority of every set, preferred ones before others; the rest).
 
     `preferred[i]` belongs to `members(sets)[i]`.

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from objstore.model.ids import NodeId
-from objstore.register.quorum import QuorumTracker
+from objstore.register.quorum import QuorumTracker, Sets
 from objstore.wire.messages import RegScanned
 
 
@@ -21,7 +21,7 @@ class Merged(NamedTuple):
     until: bytes
 
 
-def merge(sets: Sequence[Sequence[NodeId]], pages: Mapping[NodeId, RegScanned]) -> Merged:
+def merge(sets: Sets, pages: Mapping[NodeId, RegScanned]) -> Merged:
     """Pages of one range, from at least a majority of every set, all beginning at the same name."""
     until = b""
     for page in pages.values():
@@ -47,7 +47,7 @@ def merge(sets: Sequence[Sequence[NodeId]], pages: Mapping[NodeId, RegScanned]) 
     return Merged(out, until)
 
 
-def _settled(sets: Sequence[Sequence[NodeId]], rows: Sequence[tuple[bytes, NodeId, bytes]]) -> bytes | None:
+def _settled(sets: Sets, rows: Sequence[tuple[bytes, NodeId, bytes]]) -> bytes | None:
     top = max(row[0] for row in rows)
     tracker = QuorumTracker(sets)
     for ballot, node, _ in rows:
