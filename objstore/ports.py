@@ -8,9 +8,10 @@ simulated event loop has virtual time and runs executor jobs inline.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from objstore.model.errors import ObjstoreError
 from objstore.wire.messages import Reply, Request
@@ -143,8 +144,18 @@ class Transport(Protocol):
         It must not raise."""
 
 
+class Later(NamedTuple):
+    """An answer that counts once `done` is; if that fails, its error is the answer."""
+
+    done: asyncio.Future[None]
+    answer: tuple[Reply, Buffer]
+
+
 class Service(Protocol):
     """The other end of a Transport."""
+
+    def begin(self, request: Request, payload: bytes | memoryview) -> tuple[Reply, Buffer] | Later | None:
+        """What needs no task to be answered; None: nothing was done, ask `handle`. Raises as that does."""
 
     async def handle(self, request: Request, payload: bytes | memoryview) -> tuple[Reply, Buffer]:
         """Raises an ObjstoreError to answer with it. Must not keep `payload` beyond its return."""

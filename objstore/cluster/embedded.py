@@ -74,6 +74,9 @@ class CoordinatorService:
         async with self._lock:  # a commit in flight ends first
             self._kv.close()
 
+    def begin(self, request: msg.Request, payload: bytes | memoryview) -> None:
+        """A coordinator is asked little: every request has its task."""
+
     async def handle(self, request: msg.Request, payload: bytes | memoryview) -> tuple[msg.Reply, Buffer]:
         now = self._clock.monotonic()
         match request:

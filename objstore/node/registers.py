@@ -37,7 +37,7 @@ from objstore.node.journal_format import (
 from objstore.node.register_pages import pull_page, scan_page
 from objstore.node.register_rows import NOTHING, Held
 from objstore.node.space import Space
-from objstore.ports import KV, Buffer, Write
+from objstore.ports import KV, Buffer, Later, Write
 from objstore.register import acceptor
 from objstore.wire.messages import (
     Ok,
@@ -109,18 +109,29 @@ class RegisterStore:
 
     # --- one register --------------------------------------------------------------------------------------
 
-    async def read(self, request: RegRead, payload: Buffer) -> _Answer:
-        if acceptor.is_joint(request.tag) and request.tag > self._fence(request.partition):
+    async def read_later(self, request: RegRead, payload: Buffer) -> _Answer:
+        """Once the fence is durable that this read asks for, or that another has."""
+        if request.tag > self._fence(request.partition):
             self._raise_fence([request.partition], request.tag)
-        if acceptor.is_joint(request.tag) and request.partition in self._fencing:
-            await self._commits.submit()
+        await self._commits.submit()
+        return self._read(request)
+
+    def read(self, request: RegRead, payload: Buffer) -> _Answer | None:
+        """None: it has to wait (`read_later`)."""
+        if acceptor.is_joint(request.tag) and (
+            request.tag > self._fence(request.partition) or request.partition in self._fencing
+        ):
+            return None
+        return self._read(request)
+
+    def _read(self, request: RegRead) -> _Answer:
         if request.tag < self._fence(request.partition):
             return self._stale(request.partition), b""
         place = rows.place_of(request.partition, request.key)
         held = rows.load(self._kv, place, with_data=request.with_data)
         return self._report(request.partition, held), held.data
 
-    async def prepare(self, request: RegPrepare, payload: Buffer) -> _Answer:
+    def prepare(self, request: RegPrepare, payload: Buffer) -> _Answer | Later:
         if request.tag < self._fence(request.partition):
             return self._stale(request.partition), b""
         place = rows.place_of(request.partition, request.key)
@@ -130,10 +141,10 @@ class RegisterStore:
             return RegRefused(acceptor.refusal(held.acceptor, floor).pack()), b""
         if acceptor.is_joint(request.tag) and request.tag > self._fence(request.partition):
             self._raise_fence([request.partition], request.tag)
-        await self._put(request.partition, request.tag, [(place, held, held._replace(acceptor=state))])
-        return self._report(request.partition, held), held.data if request.with_data else b""
+        done = self._put(request.partition, request.tag, [(place, held, held._replace(acceptor=state))])
+        return Later(done, (self._report(request.partition, held), held.data if request.with_data else b""))
 
-    async def accept(self, request: RegAccept, payload: Buffer) -> _Answer:
+    def accept(self, request: RegAccept, payload: Buffer) -> _Answer | Later:
         if request.tag < self._fence(request.partition):
             return self._stale(request.partition), b""
         _check_value(request.listing, request.state, len(payload))
@@ -143,14 +154,12 @@ class RegisterStore:
         if not granted:
             return RegRefused(acceptor.refusal(held.acceptor, floor).pack()), b""
         if state == held.acceptor:  # a repeat: the first one may still be on its way to the disk
-            if place in self._queued:
-                await self._commits.submit()
-            return RegAccepted(), b""
+            answer = RegAccepted(), b""
+            return Later(self._commits.submit(), answer) if place in self._queued else answer
         if request.listing or payload:  # tombstones are let through: deletes must work on a full disk
             self._space.need_for_register()
         taken = Held(state, request.listing, request.state, bytes(payload))
-        await self._put(request.partition, request.tag, [(place, held, taken)])
-        return RegAccepted(), b""
+        return Later(self._put(request.partition, request.tag, [(place, held, taken)]), (RegAccepted(), b""))
 
     # --- many registers ------------------------------------------------------------------------------------
 

@@ -35,7 +35,7 @@ from objstore.node.sealed import SealedKV
 from objstore.node.space import Thresholds
 from objstore.node.streams import Streams
 from objstore.node.volumes import VOLUME_BYTES, Volumes
-from objstore.ports import KV, Buffer, Clock, DamagedKV, Disk, Random
+from objstore.ports import KV, Buffer, Clock, DamagedKV, Disk, Later, Random
 from objstore.wire import messages as msg
 from objstore.wire.messages import NodeStatsReply, Pong, Reply, Request
 
@@ -51,6 +51,7 @@ INCOMING = (msg.FragPut, msg.FragOpen, msg.FragCommit)
 CLIENT_CALLS = (msg.RegRead, msg.RegPrepare, msg.FragRead, msg.FragPut, msg.FragOpen)
 """What operations of clients consist of, unless it is backfill."""
 
+_Quick: TypeAlias = Callable[[Any, Buffer], "tuple[Reply, Buffer] | Later | None"]
 _Handler: TypeAlias = Callable[[Any, Buffer], Awaitable[tuple[Reply, Buffer]]]
 
 
@@ -197,11 +198,14 @@ class NodeService:
         self.coordinator_away_ms: Callable[[], int] = lambda: 0  # set by whoever follows it for this node
         self._boot = boot
         self._client_calls = 0
-        self._handlers: dict[type, _Handler] = {
-            msg.Ping: self._ping,
+        self._quick: dict[type, _Quick] = {
             msg.RegRead: registers.read,
             msg.RegPrepare: registers.prepare,
             msg.RegAccept: registers.accept,
+        }
+        self._handlers: dict[type, _Handler] = {
+            msg.Ping: self._ping,
+            msg.RegRead: registers.read_later,
             msg.RegScan: registers.scan,
             msg.RegFence: registers.fence,
             msg.RegPull: registers.pull,
@@ -242,9 +246,30 @@ class NodeService:
         """It was a member of a cluster map: something was stored here, or moved here or away."""
         return bool(self._registers.count or self._fragments.count or self._registers.is_fenced)
 
-    async def handle(self, request: Request, payload: bytes | memoryview) -> tuple[Reply, Buffer]:
+    def begin(self, request: Request, payload: bytes | memoryview) -> tuple[Reply, Buffer] | Later | None:
+        """See ports.Service: what registers answer, which is most of what a node is asked."""
         if self._commits.fatal is not None:
             raise self._commits.refusal()
+        if isinstance(request, msg.Named):
+            request = self._for_me(request)
+        quick = self._quick.get(type(request))
+        if quick is None:
+            return None
+        try:
+            begun = quick(request, payload)
+        except DamagedKV as error:
+            raise self._commits.failed(error) from error
+        if begun is not None and isinstance(request, CLIENT_CALLS) and not getattr(request, "backfill", False):
+            self._client_calls += 1
+        return begun
+
+    async def handle(self, request: Request, payload: bytes | memoryview) -> tuple[Reply, Buffer]:
+        begun = self.begin(request, payload)
+        if isinstance(begun, Later):
+            await begun.done
+            return begun.answer
+        if begun is not None:
+            return begun
         if isinstance(request, msg.Named):
             request = self._for_me(request)
         handler = self._handlers.get(type(request))

@@ -1,6 +1,7 @@
 """The server side of RPC: accepts connections, runs the service's `handle` once per request, sends its answer.
 
-Each request is a task of its own, so replies leave in the order in which they are ready. A connection has at most
+A request that needs no task of its own (`Service.begin`) has none; any other has one, so replies leave in the order in
+which they are ready. A connection has at most
 `in_flight_max` requests at work, and starts none while their payloads exceed `bytes_max` or while its reader is slow;
 meanwhile it is not read from, and TCP tells the client to wait. A handler whose client has gone runs to its end, so
 that a service need not expect to be cut short; only `Server.close` cancels. While it closes every new request is
@@ -14,16 +15,17 @@ import logging
 import os
 from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from objstore.model.errors import CODES, ConfigError, ObjstoreError, Unreachable
 from objstore.model.limits import MIB
-from objstore.ports import Service
+from objstore.ports import Later, Service
 from objstore.rpc.link import Link, keep_freed_blocks
 from objstore.rpc.sockets import join_address
 from objstore.wire.connection import NONCE_BYTES, Connection, Established, Event, NotUnderstood, RequestReceived, Side
 from objstore.wire.frames import Buffer
-from objstore.wire.messages import ErrorReply
+from objstore.wire.messages import ErrorReply, Reply
 
 HANDSHAKE_TIMEOUT_S: Final = 5.0
 CLOSE_GRACE_S: Final = 1.0
@@ -45,7 +47,7 @@ class _Shared:
     connections_max: int
     handshake_timeout_s: float
     links: dict[_ServerLink, None] = field(default_factory=dict)
-    tasks: dict[int, asyncio.Task[None]] = field(default_factory=dict)  # by number, of requests at work
+    tasks: dict[int, asyncio.Future[None]] = field(default_factory=dict)  # by number, of requests at work
     last_task: int = 0
     closing: bool = False
 
@@ -195,10 +197,41 @@ class _ServerLink(Link):
             event = self._backlog.popleft()
             self._running += 1
             self._running_bytes += len(event.payload)
-            self._shared.last_task += 1
-            number = self._shared.last_task
-            self._shared.tasks[number] = self.loop.create_task(self._answer(number, event))
+            self._start(event)
         self._throttle()
+
+    def _start(self, event: RequestReceived) -> None:
+        shared = self._shared
+        try:
+            begun = shared.service.begin(event.request, event.payload)
+            if begun is not None and not isinstance(begun, Later):
+                self._reply(event, self.connection.send_reply(event.id, *begun))
+                return
+        except Exception as error:  # noqa: BLE001  as in `_answer`
+            self._reply(event, self._failure(event, error))
+            return
+        shared.last_task += 1
+        number = shared.last_task
+        if begun is None:
+            shared.tasks[number] = self.loop.create_task(self._answer(number, event))
+        else:
+            shared.tasks[number] = begun.done
+            begun.done.add_done_callback(partial(self._settled, number, event, begun.answer))
+
+    def _settled(
+        self, number: int, event: RequestReceived, answer: tuple[Reply, Buffer], done: asyncio.Future[None]
+    ) -> None:
+        del self._shared.tasks[number]
+        if done.cancelled():
+            if self._shared.closing:
+                self._ended(event)
+                return
+            error: BaseException | None = asyncio.CancelledError()
+        else:
+            error = done.exception()
+        frame = self._failure(event, error) if error is not None else self.connection.send_reply(event.id, *answer)
+        self._reply(event, frame)
+        self._pump()
 
     def _throttle(self) -> None:
         wanted = not (self.paused if self._shared.closing else self._backlog or self._full())
@@ -218,26 +251,37 @@ class _ServerLink(Link):
         self._throttle()
 
     async def _answer(self, number: int, event: RequestReceived) -> None:
-        name = type(event.request).__name__
         try:
             reply, payload = await self._shared.service.handle(event.request, event.payload)
             frame = self.connection.send_reply(event.id, reply, payload)
-        except ObjstoreError as error:
-            frame = self._error_frame(event.id, _code(error), str(error))
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             if self._shared.closing:
+                self._ended(event)
                 raise
-            frame = self._error_frame(event.id, "Unavailable", f"{name} was cut short on the server; try again later")
-        except Exception:
-            logger.exception("a bug: %s failed", name)
-            frame = self._error_frame(
-                event.id, "ObjstoreError", f"{name} failed by a bug; the log of the server says more"
-            )
+            frame = self._failure(event, error)
+        except Exception as error:  # noqa: BLE001  the root of the request: everything unforeseen is logged there
+            frame = self._failure(event, error)
         finally:
-            self._running -= 1
-            self._running_bytes -= len(event.payload)
             del self._shared.tasks[number]
+        self._reply(event, frame)
+
+    def _reply(self, event: RequestReceived, frame: list[Buffer]) -> None:
+        self._ended(event)
         self.enqueue(frame)
+
+    def _ended(self, event: RequestReceived) -> None:
+        self._running -= 1
+        self._running_bytes -= len(event.payload)
+
+    def _failure(self, event: RequestReceived, error: BaseException) -> list[Buffer]:
+        if isinstance(error, ObjstoreError):
+            return self._error_frame(event.id, _code(error), str(error))
+        name = type(event.request).__name__
+        if isinstance(error, asyncio.CancelledError):
+            text = f"{name} was cut short on the server; try again later"
+            return self._error_frame(event.id, "Unavailable", text)
+        logger.error("a bug: %s failed", name, exc_info=error)
+        return self._error_frame(event.id, "ObjstoreError", f"{name} failed by a bug; the log of the server says more")
 
     def _error_frame(self, id: int, code: str, text: str) -> list[Buffer]:
         return self.connection.send_reply(id, ErrorReply(code, text[:_ERROR_TEXT_MAX]))

@@ -17,8 +17,8 @@ CANARIES = (
         REGISTERS,
         (
             Edit(
-                "await self._put(request.partition, request.tag, [(place, held, held._replace(acceptor=state))])",
-                "self._put(request.partition, request.tag, [(place, held, held._replace(acceptor=state))])",
+                'return Later(done, (self._report(request.partition, held), held.data if request.with_data else b""))',
+                'return self._report(request.partition, held), held.data if request.with_data else b""',
             ),
         ),
         "ambush counters",
@@ -30,8 +30,8 @@ CANARIES = (
         REGISTERS,
         (
             Edit(
-                "await self._put(request.partition, request.tag, [(place, held, taken)])\n        return RegAccepted()",
-                "self._put(request.partition, request.tag, [(place, held, taken)])\n        return RegAccepted()",
+                'return Later(self._put(request.partition, request.tag, [(place, held, taken)]), (RegAccepted(), b""))',
+                'self._put(request.partition, request.tag, [(place, held, taken)])\n        return RegAccepted(), b""',
             ),
         ),
         "ambush counters",
@@ -44,10 +44,8 @@ CANARIES = (
         REGISTERS,
         (
             Edit(
-                "            if place in self._queued:\n"
-                "                await self._commits.submit()\n"
-                "            return RegAccepted()",
-                "            return RegAccepted()",
+                "return Later(self._commits.submit(), answer) if place in self._queued else answer",
+                "return answer",
             ),
         ),
         "ambush glimpses",

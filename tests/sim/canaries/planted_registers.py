@@ -147,8 +147,8 @@ CANARIES = (
         QUORUM,
         (
             Edit(
-                "return all(sum(node in good for node in one) > len(one) // 2 for one in self._sets)",
-                "return all(sum(node in good for node in one) >= len(one) // 2 for one in self._sets)",
+                "return all([len(self._good.intersection(one)) > len(one) // 2 for one in self._sets])",
+                "return all([len(self._good.intersection(one)) >= len(one) // 2 for one in self._sets])",
             ),
         ),
         "explorer",
@@ -161,8 +161,8 @@ CANARIES = (
         QUORUM,
         (
             Edit(
-                "return all(sum(node in good for node in one) > len(one) // 2 for one in self._sets)",
-                "return all(sum(node in good for node in one) > len(one) // 2 for one in self._sets[:1])",
+                "return all([len(self._good.intersection(one)) > len(one) // 2 for one in self._sets])",
+                "return all([len(self._good.intersection(one)) > len(one) // 2 for one in self._sets[:1]])",
             ),
         ),
         "explorer",

@@ -12,6 +12,7 @@ import pytest
 import uvloop
 
 from objstore.model.errors import WireError
+from objstore.ports import Later
 from objstore.rpc.client import TcpTransport
 from objstore.rpc.server import Server, serve
 from objstore.wire.connection import NONCE_BYTES, Connection, Event, Side
@@ -44,7 +45,13 @@ class Scripted:
 
     def __init__(self, answer: Callable[[Request, bytes | memoryview], Awaitable[Answer]] | None = None) -> None:
         self._answer = answer
+        self.at_once: Callable[[Request, bytes | memoryview], Answer | Later | None] = lambda request, payload: None
         self.started = 0
+
+    def begin(self, request: Request, payload: bytes | memoryview) -> Answer | Later | None:
+        if (begun := self.at_once(request, payload)) is not None:
+            self.started += 1
+        return begun
 
     async def handle(self, request: Request, payload: bytes | memoryview) -> Answer:
         self.started += 1
