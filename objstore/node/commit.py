@@ -4,6 +4,11 @@ Whoever has changes queues them and waits; a single background task takes everyt
 durable, then the journal, then commits all rows at once, while newcomers queue behind it. Order is the order of
 `submit`, in the journal too, so a later entry may build on an earlier one that is not durable yet.
 
+Entries that are `light` (what registers promise and accept: most of what a node writes) are told in the journal so
+that their rows can be made again from it. A batch of these alone is durable with the sync of the journal. Its rows
+wait in memory, where `get` shows them, for the next batch that is not light, or for FLUSH_S: all of a second in one
+commit. Whoever walks over tables calls `flush` before.
+
 Failure rules
 - A full volume fails the entries that wrote to it, and only them.
 - A full index or journal fails the whole batch *and everything queued behind it*: those may have been decided on
@@ -18,6 +23,7 @@ the future only wakes the waiter.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 from collections import deque
@@ -37,6 +43,8 @@ BATCH_WRITES_MAX = 8192
 BATCH_BYTES_MAX = 32 * 1024 * 1024
 QUEUE_ENTRIES_MAX = 16384
 QUEUE_BYTES_MAX = 64 * 1024 * 1024
+AHEAD_BYTES_MAX = 8 * 1024 * 1024  # of rows that wait: what is read again at a start
+FLUSH_S = 1.0
 
 SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # of the process or the machine: they pass
 
@@ -73,9 +81,17 @@ class _Entry:
     records: Sequence[bytes]
     volumes: Sequence[int]
     plan: Plan | None
+    light: bool
     settled: Settled | None
     done: asyncio.Future[None]
     weight: int
+
+
+class _Stored(NamedTuple):
+    full: dict[int, OSError]  # volumes, whose entries are not in the commit
+    appended: Batch | None  # the end of the journal
+    indexed: bool  # rows that waited are in the store
+    waiting: Sequence[Write] = ()  # rows of this batch, which are not
 
 
 class GroupCommit:
@@ -88,6 +104,9 @@ class GroupCommit:
         self._queued_bytes = 0
         self._batch: deque[_Entry] = deque()  # taken from the queue, not settled yet
         self._task: asyncio.Task[None] | None = None
+        self._ahead: dict[tuple[str, bytes], bytes | None] = {}  # rows that wait; changed between two batches only
+        self._ahead_bytes = 0
+        self._flushing: asyncio.TimerHandle | None = None
         self.batches = 0
         self.times = SyncTimes()
         self.fatal: Fatal | None = None
@@ -99,13 +118,15 @@ class GroupCommit:
         records: Sequence[bytes] = (),
         volumes: Sequence[int] = (),
         plan: Plan | None = None,
+        light: bool | None = None,
         settled: Settled | None = None,
     ) -> asyncio.Future[None]:
         """Queue, and get a future for "durable". Raises when nothing was queued (`settled` is then not called).
 
         No writes: done as soon as everything submitted before is. `records` tell in the journal what `writes` do to
         registers. `plan` makes both when its turn comes, in an executor, alone in its batch, with all earlier entries
-        committed.
+        committed, and their rows. `light`: the rows can be made from the records; so it is where there is nothing to
+        commit.
         """
         if self.fatal is not None:
             raise self.refusal()
@@ -113,13 +134,29 @@ class GroupCommit:
         if len(self._queue) >= QUEUE_ENTRIES_MAX or self._queued_bytes + weight > QUEUE_BYTES_MAX:
             raise Overloaded("The commit queue of this node is full because its disk is slower than its work; retry.")
         loop = asyncio.get_running_loop()
-        entry = _Entry(writes, records, volumes, plan, settled, loop.create_future(), weight)
+        if light is None:
+            light = not (writes or volumes or plan)
+        entry = _Entry(writes, records, volumes, plan, light, settled, loop.create_future(), weight)
         entry.done.add_done_callback(_seen)
         self._queue.append(entry)
         self._queued_bytes += weight
         if self._task is None:
             self._task = loop.create_task(self._run())
         return entry.done
+
+    def flush(self) -> asyncio.Future[None]:
+        """Done when the rows of everything that was submitted before are in the store."""
+        if self._ahead or self._task is not None:
+            return self.submit(light=False)
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+    def get(self, table: str, key: bytes) -> bytes | None:
+        """As that of the store, of all that is durable."""
+        if self._ahead and (table, key) in self._ahead:
+            return self._ahead[table, key]
+        return self._kv.get(table, key)
 
     def failed(self, error: OSError) -> ObjstoreError:
         """What to answer after an OSError of a write; ends the node unless the disk is not to blame, or merely full."""
@@ -142,9 +179,30 @@ class GroupCommit:
         return self._task is not None
 
     async def close(self) -> None:
-        """Waits until everything queued is durable or has failed."""
+        """Waits until everything queued is durable or has failed, and all rows are in the store. The last call."""
+        if self.fatal is None:
+            with contextlib.suppress(Overloaded):
+                self.submit([self._journal.level_row()])
         while self._task is not None:
             await asyncio.wait([self._task])
+        self._end_flushing()
+
+    def _end_flushing(self) -> None:
+        if self._flushing is not None:
+            self._flushing.cancel()
+            self._flushing = None
+
+    def _flush_soon(self) -> None:
+        if self._flushing is None:
+            self._flushing = asyncio.get_running_loop().call_later(FLUSH_S, self._flush_now)
+
+    def _flush_now(self) -> None:
+        self._flushing = None
+        if not self._ahead or self.fatal is not None:
+            return
+        with contextlib.suppress(Overloaded):
+            self.flush()
+        self._flush_soon()  # until it has succeeded: the index may be full
 
     async def _run(self) -> None:
         try:
@@ -177,23 +235,28 @@ class GroupCommit:
         try:
             numbers = sorted({number for entry in self._batch for number in entry.volumes})
             syncers = {number: self._volumes.syncer(number) for number in numbers}
-            full, appended = await loop.run_in_executor(None, self._store, list(self._batch), syncers)
+            stored = await loop.run_in_executor(None, self._store, list(self._batch), syncers)
         except OSError as error:
             self._fail_all(self.failed(error))
             return
         self.times.note(loop.time(), loop.time() - began)
-        if appended is not None:
-            self._journal.keep(appended)
+        if stored.appended is not None:
+            self._journal.keep(stored.appended)
+        if stored.waiting:
+            self._ahead.update(((table, key), row) for table, key, row in stored.waiting)
+            self._ahead_bytes += sum(len(key) + len(row or b"") for _, key, row in stored.waiting)
+            self._flush_soon()
+        elif stored.indexed:
+            self._ahead.clear()
+            self._ahead_bytes = 0
+            self._end_flushing()
         while self._batch:
             entry = self._batch.popleft()
-            lost = next((full[number] for number in entry.volumes if number in full), None)
+            lost = next((stored.full[number] for number in entry.volumes if number in stored.full), None)
             _settle(entry, None if lost is None else self.failed(lost))
 
-    def _store(
-        self, batch: list[_Entry], syncers: dict[int, Callable[[], None]]
-    ) -> tuple[dict[int, OSError], Batch | None]:
-        """Blocking. Returns the volumes that were full, whose entries are not in the commit, and the end of the
-        journal."""
+    def _store(self, batch: list[_Entry], syncers: dict[int, Callable[[], None]]) -> _Stored:
+        """Blocking."""
         full: dict[int, OSError] = {}
         for number, sync in syncers.items():
             try:
@@ -204,29 +267,43 @@ class GroupCommit:
                 full[number] = error
         writes: list[Write] = []
         records: list[bytes] = []
+        indexed = False
+        if batch[0].plan and self._ahead:
+            self._kv.commit([*self._waiting(), self._journal.end_row])
+            indexed = True
         for entry in batch:
             if not any(number in full for number in entry.volumes):
                 change = entry.plan() if entry.plan else entry
                 writes.extend(change.writes)
                 records.extend(change.records)
+        ahead = [] if indexed else self._waiting()
+        light = all(entry.light for entry in batch) and self._ahead_bytes <= AHEAD_BYTES_MAX
         if not records:
-            if writes:
-                self._kv.commit(writes)
-            return full, None
+            assert not (light and writes), "INV-12: rows without records"
+            if writes or (ahead and not light):
+                self._kv.commit([*ahead, *writes, *([self._journal.end_row] if ahead else [])])
+                indexed = True
+            return _Stored(full, None, indexed)
         appended = self._journal.prepare(records)
         try:
             self._journal.append(appended)
-            self._kv.commit([*writes, appended.row])
+            if light and not self._journal.is_new_file(appended):
+                return _Stored(full, appended, indexed, writes)
+            self._kv.commit([*ahead, *writes, appended.row])
         except OSError as error:
             if error.errno == errno.ENOSPC or error.errno in SHORTAGES:
                 self._journal.undo(appended)
             raise  # any other error ends the node; whether the row came through is seen at the next start
-        return full, appended
+        return _Stored(full, appended, indexed=True)
+
+    def _waiting(self) -> list[Write]:
+        return [(table, key, row) for (table, key), row in self._ahead.items()]
 
     def _fail_for_good(self, fatal: Fatal) -> None:
         if self.fatal is None:
             self.fatal = fatal
             logger.critical("%s", fatal)
+            self._end_flushing()
             self._on_fatal(fatal)
         self._fail_all(self.refusal())
 

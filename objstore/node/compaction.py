@@ -115,7 +115,7 @@ class Compactor:
             number = self._journal.first
             if number == self._journal.number:
                 self._journal.close_file()
-                await self._commits.submit()  # a batch may still be on its way into the file
+                await self._commits.flush()  # a batch may still be on its way into the file
             move = self._move = _Move(number)
             move.pieces = self._pieces(move)
         while await self._next_piece(move):
@@ -160,6 +160,8 @@ class Compactor:
         moved = looked = 0
         for found in form.walk(file.pread, size, salt, move.damage):
             record = form.decode(found.record)
+            if isinstance(record, form.Promise | form.Synced):
+                continue  # the rows of an old file are in the index, promises too
             tag = record.tag if isinstance(record, (Value, Drop, Fence)) else 0
             move.tags[record.partition] = max(move.tags.get(record.partition, 0), tag)
             looked += len(found.record)

@@ -1,10 +1,10 @@
 """The record journal: every accepted register value in plain append-only files beside the volumes (P9).
 
 The key-value store is what a node works with; the journal is what is left of its registers when the store is lost.
-Both tell the same story at every moment (INV-12): records are durable before the rows of their batch are committed,
-and the end of the journal is a row of that commit. Whatever lies beyond that end at the next start was never answered
-and is cut off, as is a batch whose commit failed: an acceptor must not appear to have accepted what it has denied
-since.
+It is also their write-ahead log (INV-12): records are durable before the rows of their batch are committed, rows may
+follow many batches later (`objstore.node.commit`), and the end up to which they have followed is a row of the same
+commit. At the next start the rows are brought up to what lies beyond that end. A batch whose commit failed is cut off
+before anybody hears of it: an acceptor must not appear to have accepted what it has denied since.
 
 Files belong to a life of the node, which ends with the loss of its store: `records/<node id>-<number>.rec`. Those of
 other ids are former lives (`objstore.node.lost`). What the bytes mean is in `objstore.node.journal_format`, how old
@@ -23,11 +23,11 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from objstore.model.errors import Corrupt
+from objstore.model.errors import Corrupt, Fatal
 from objstore.model.limits import MIB
 from objstore.node import journal_format as form
-from objstore.node.journal_format import HEADER_BYTES, Header
-from objstore.ports import KV, Disk, File, Write
+from objstore.node.journal_format import HEADER_BYTES, Header, Record
+from objstore.ports import KV, DamagedKV, Disk, File, Write
 
 logger = logging.getLogger(__name__)
 
@@ -38,9 +38,11 @@ _SUFFIX = ".rec"
 _END = b"end"  # row: number of the newest file, bytes of it that count
 _FIRST = b"first"  # row: number of the oldest file
 _INCOMPLETE = b"incomplete"  # row: there while `Journal.incomplete`
+_AHEAD = b"ahead"  # row: there while the files may hold what the rows do not
 _END_ROW = struct.Struct(">IQ")
 _FIRST_ROW = struct.Struct(">I")
 _ZEROS = bytes(MIB)
+ALLOCATE_BYTES = MIB  # zeros written behind the end: a sync of blocks that are there is three times as fast
 
 
 class Batch(NamedTuple):
@@ -94,6 +96,7 @@ class Journal:
         self._salt = b""
         self._closed = True  # the newest file takes no more batches
         self._end = 0
+        self._allocated = 0  # of the newest file: what is behind the end, up to there, are zeros
         self._old_bytes = 0  # of all files but the newest
         self.first = 1
         self.number = 0  # of the newest file; 0: there is none yet
@@ -103,8 +106,14 @@ class Journal:
     def size_bytes(self) -> int:
         return self._old_bytes + self._end
 
-    def recover(self, kv: KV) -> None:
-        """Blocking, once, at start: files and rows agree on return, or `incomplete` says that they do not."""
+    @property
+    def end_row(self) -> Write:
+        """Rows have followed up to what was kept last."""
+        return TABLE, _END, _END_ROW.pack(self.number, self._end)
+
+    def recover(self, kv: KV) -> list[Record]:
+        """Blocking, once, at start. Records that are not in the rows yet: whoever calls commits them with `end_row`.
+        `incomplete` says that files are missing which the rows can replace. DamagedKV: what is missing is nowhere."""
         self._disk.make_dir(FOLDER)
         row, first = kv.get(TABLE, _END), kv.get(TABLE, _FIRST)
         self.number, self._end = (0, 0) if row is None else _END_ROW.unpack(row)
@@ -119,24 +128,30 @@ class Journal:
                 self._old_bytes += self._size(number)
         if missing:
             self._lament(f"{len(missing)} of its files are gone")
+        records: list[Record] = []
         if self.number in present:
-            self._reopen()
+            records = self._reopen()
         else:
             self._end = 0
+        if self.number and self._file is None and kv.get(TABLE, _AHEAD) is not None:
+            raise DamagedKV(
+                "the newest file of the record journal is gone or cut, and may have had more in it than the index"
+            )
         if kv.get(TABLE, _INCOMPLETE) is not None:
             self.incomplete = True
         elif self.incomplete:
             kv.commit([self.incomplete_row()])
         if self.number == 0:
             self._begin()
+        return records
 
     def _begin(self) -> None:
         """The first file, empty: who finds none later knows that the journal is gone, not that nothing was accepted."""
         self._disk.open(self._path(1), create=True)
         self._disk.sync_dir(FOLDER)
 
-    def _reopen(self) -> None:
-        """Take up the newest file where the last commit left it."""
+    def _reopen(self) -> list[Record]:
+        """Take up the newest file; what stands in it beyond the last commit of rows."""
         file = self._disk.open(self._path(self.number))
         size = file.size()
         try:
@@ -146,11 +161,19 @@ class Journal:
         except Corrupt as error:
             self._lament(str(error))
             self._end = size
-            return
-        if size > self._end:
-            _cut(file, self._end, size - self._end)
+            return []
+        try:
+            tail = form.read_tail(file.pread, self._end, size, self._salt)
+        except Corrupt as error:
+            raise Fatal(f"{self._path(self.number)}: {error}. Start the release that wrote it.") from error
+        if tail.is_lost:
+            raise DamagedKV(f"the record journal is damaged at byte {tail.end} of {self._path(self.number)}")
+        if not form.is_zero(file.pread, tail.end, size):
+            _cut(file, tail.end, size - tail.end)
+        self._end, self._allocated = tail.end, size
         self._file = file
         self._closed = False
+        return tail.records
 
     def _lament(self, why: str) -> None:
         logger.error("The record journal is not complete: %s. It is written again from the index.", why)
@@ -164,9 +187,11 @@ class Journal:
             number, start, salt = self.number + 1, 0, self._make_salt()
             file: File = self._disk.open(self._path(number), create=True)
             pieces = [form.encode_header(Header(self._cluster_id, self._node_id, number, salt))]
+            self._allocated = 0
         else:
             assert self._file is not None
             number, start, salt, file, pieces = self.number, self._end, self._salt, self._file, []
+        pieces += form.frame(form.encode_synced(start), salt)
         for record in records:
             pieces += form.frame(record, salt)
         return Batch(file, salt, number, start, b"".join(pieces))
@@ -174,9 +199,20 @@ class Journal:
     def append(self, batch: Batch) -> None:
         """Blocking. Durable on return."""
         batch.file.pwrite(batch.data, batch.start)
+        if batch.end > self._allocated:
+            self._allocate(batch)
         batch.file.sync()
         if batch.number != self.number:
             self._disk.sync_dir(FOLDER)
+
+    def _allocate(self, batch: Batch) -> None:
+        """For the batches to come. Whether there is room for them is not this one's concern."""
+        try:
+            batch.file.pwrite(_ZEROS[: max(0, min(ALLOCATE_BYTES, self.file_bytes - batch.end))], batch.end)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+        self._allocated = max(batch.end, batch.file.size())
 
     def undo(self, batch: Batch) -> None:
         """Blocking: the batch failed, wholly or its rows, and the node goes on: nothing of it may be read."""
@@ -189,6 +225,17 @@ class Journal:
             self._old_bytes += self._end
             self._closed = False
         self._file, self._salt, self.number, self._end = batch.file, batch.salt, batch.number, batch.end
+
+    def is_new_file(self, batch: Batch) -> bool:
+        return batch.number != self.number
+
+    def ahead_row(self) -> Write:
+        """Committed before a batch is durable here alone."""
+        return TABLE, _AHEAD, b"\x01"
+
+    def level_row(self) -> Write:
+        """Committed with the last rows, when no more batches come."""
+        return TABLE, _AHEAD, None
 
     def close_file(self) -> None:
         """The next batch begins a new file."""

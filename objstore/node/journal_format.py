@@ -1,4 +1,4 @@
-"""The bytes of the record journal: what an acceptor accepted, dropped and forgot, in the order it did so.
+"""The bytes of the record journal: what an acceptor promised, accepted, dropped and forgot, in the order it did so.
 
 A file is a header and then records, each in a frame with a checksum. Read without anything else they tell what the
 node held (`objstore.node.lost`), whatever is torn or rotten in between: a frame begins with four bytes that are random
@@ -34,11 +34,13 @@ _MARK_BYTES = 4
 _LENGTH = struct.Struct(">I")
 _WINDOW = 4 * MIB
 
-_VALUE, _DROP, _FENCE, _FLOOR, _FORGET = range(1, 6)
+_VALUE, _DROP, _FENCE, _FLOOR, _FORGET, _PROMISE, _SYNCED = range(1, 8)
 _VALUE_HEAD = struct.Struct(">BHQ16sHIII")  # type, partition, tag, ballot, lengths of key, listing, state, data
 _TAG_HEAD = struct.Struct(">BHQ")  # type, partition, tag
 _FLOOR_HEAD = struct.Struct(">BH16sI")  # type, partition, floor, number of keys
 _KEY_LENGTH = struct.Struct(">H")
+_PROMISE_HEAD = struct.Struct(">BH16s")  # type, partition, ballot; then the key
+_SYNCED_HEAD = struct.Struct(">BQ")  # type, offset
 NO_FLOOR = ZERO.pack()
 
 
@@ -83,7 +85,21 @@ class Forget(NamedTuple):
     keys: tuple[bytes, ...]
 
 
-Record: TypeAlias = Value | Drop | Fence | Floor | Forget
+class Promise(NamedTuple):
+    """The register refuses lower ballots. For this life only: another one is another acceptor."""
+
+    partition: int
+    key: bytes
+    ballot: bytes
+
+
+class Synced(NamedTuple):
+    """Begins a batch: what stands in the file before this offset was durable before this was written."""
+
+    offset: int
+
+
+Record: TypeAlias = Value | Drop | Fence | Floor | Forget | Promise | Synced
 
 
 def encode_value(
@@ -112,6 +128,14 @@ def encode_forget(partition: int, floor: bytes, keys: Sequence[bytes]) -> bytes:
     return b"".join(pieces)
 
 
+def encode_promise(partition: int, key: bytes, ballot: bytes) -> bytes:
+    return _PROMISE_HEAD.pack(_PROMISE, partition, ballot) + key
+
+
+def encode_synced(offset: int) -> bytes:
+    return _SYNCED_HEAD.pack(_SYNCED, offset)
+
+
 def value_length(key: int, listing: int, state: int, data: int) -> int:
     """Bytes in a file of the value of a register with parts of these lengths."""
     return _FRAME.size + _VALUE_HEAD.size + key + listing + state + data
@@ -129,6 +153,11 @@ def decode(record: Buffer) -> Record:
             return Drop(partition, tag) if kind == _DROP else Fence(partition, tag)
         if kind in (_FLOOR, _FORGET):
             return _decode_floor(raw)
+        if kind == _PROMISE:
+            _, partition, ballot = _PROMISE_HEAD.unpack_from(raw)
+            return Promise(partition, raw[_PROMISE_HEAD.size :], ballot)
+        if kind == _SYNCED:
+            return Synced(_SYNCED_HEAD.unpack(raw)[1])
     except (struct.error, IndexError) as error:
         raise Corrupt(f"a record of the journal cannot be read: {error}") from error
     raise Corrupt(f"a record of the journal has the type {kind}, which this release does not know")
@@ -241,6 +270,39 @@ def walk(read: Callable[[int, int], bytes], size: int, salt: bytes, damage: Dama
         at = found
 
 
+class Tail(NamedTuple):
+    """What follows a place in a file, without a gap: decoded records, and where they end."""
+
+    records: list[Record]
+    end: int
+    is_lost: bool  # a later batch says that something was durable where no record is
+
+
+def read_tail(read: Callable[[int, int], bytes], start: int, size: int, salt: bytes) -> Tail:
+    """Records that were appended behind `start`: promises and values, up to the first of another kind. Raises Corrupt
+    for a record of a later release.
+
+    The batch that was being written when the power went may be torn anywhere. What is missing from an earlier one was
+    durable once: a batch behind it says so."""
+    window = _Window(read, size)
+    mark = salt[:_MARK_BYTES]
+    records: list[Record] = []
+    at = start
+    while at < size and (raw := _record_at(window, at, size, mark, salt)) is not None:
+        record = decode(raw)
+        if not isinstance(record, Value | Promise | Synced):
+            return Tail(records, at, is_lost=False)
+        records.append(record)
+        at += framed_length(raw)
+    found = None if window.is_zero(at) else window.find(mark, at)
+    while found is not None:
+        raw = _record_at(window, found, size, mark, salt)
+        if raw is not None and isinstance(later := decode(raw), Synced) and at < later.offset <= found:
+            return Tail(records, at, is_lost=True)
+        found = window.find(mark, found + 1)
+    return Tail(records, at, is_lost=False)
+
+
 def _record_at(window: _Window, at: int, size: int, mark: bytes, salt: bytes) -> bytes | None:
     head = window.part(_FRAME.size, at)
     if len(head) < _FRAME.size or not head.startswith(mark):
@@ -263,7 +325,12 @@ def _checksum(salt: bytes, length: bytes, record: bytes) -> int:
 
 def is_blank(read: Callable[[int, int], bytes], size: int) -> bool:
     """Nothing was ever written to the file, or all of it was cut off."""
-    return _Window(read, size).is_zero(0)
+    return is_zero(read, 0, size)
+
+
+def is_zero(read: Callable[[int, int], bytes], start: int, size: int) -> bool:
+    """Nothing was written from there to the end, or all of it was cut off."""
+    return _Window(read, size).is_zero(start)
 
 
 def read_record(read: Callable[[int, int], bytes], offset: int, length: int, salt: bytes) -> bytes:

@@ -91,6 +91,8 @@ class Life:
             logger.error("A journal of node %s: %s", self.node_id, error)
             self.damage.places += 1
             return
+        if isinstance(record, form.Promise | form.Synced):
+            return  # of that life alone
         partition = record.partition
         if partition >= len(self.tags):
             self.damage.places += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from objstore.model.ids import NodeId
+from objstore.node import register_rows
 from objstore.node.commit import GroupCommit
 from objstore.node.compaction import Compactor
 from objstore.node.fragments import FragmentStore
@@ -63,7 +64,8 @@ def recover(
     )
     registers = RegisterStore(kv, commits, space, partitions)
     fragments = FragmentStore(kv, volumes, commits, space, clock, found.cluster_id, partitions)
-    records.recover(kv)
+    ahead = records.recover(kv)
+    kv.commit([*register_rows.caught_up(kv, ahead), records.end_row, records.ahead_row()])
     lost.recover()
     registers.recover()
     fragments.recover()

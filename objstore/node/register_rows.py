@@ -15,14 +15,14 @@ from __future__ import annotations
 import hashlib
 import heapq
 import struct
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, Protocol
 
 from objstore.model.clock import ZERO, Ballot
 from objstore.model.errors import Corrupt
 from objstore.node.index import PAGE as PAGE
 from objstore.node.index import rows_of, successor
-from objstore.node.journal_format import value_length
+from objstore.node.journal_format import Promise, Record, Value, value_length
 from objstore.ports import KV, DamagedKV, Write
 from objstore.register.acceptor import EMPTY, AcceptorState
 
@@ -152,9 +152,34 @@ def unpack(key: bytes, raw: bytes) -> Row:
     return Row(place, promised, accepted, listing, raw[at + listing_length :], state_length, data_length)
 
 
-def load(kv: KV, place: bytes, *, with_data: bool = True) -> Held:
+class Rows(Protocol):
+    """What a single register is read from."""
+
+    def get(self, table: str, key: bytes) -> bytes | None: ...
+
+
+def load(kv: Rows, place: bytes, *, with_data: bool = True) -> Held:
     """The committed register."""
     return _held(kv, place, None, with_data)
+
+
+def caught_up(kv: Rows, records: Iterable[Record]) -> list[Write]:
+    """Rows that follow from promises and values of the journal, which are told in the order in which they were made."""
+    before: dict[bytes, Held] = {}
+    after: dict[bytes, Held] = {}
+    for record in records:
+        if not isinstance(record, Promise | Value):
+            continue
+        place = place_of(record.partition, record.key)
+        if place not in after:
+            before[place] = after[place] = load(kv, place)
+        (promised, accepted), ballot = after[place].acceptor, Ballot.unpack(record.ballot)
+        if isinstance(record, Value) and ballot > accepted:
+            state = AcceptorState(max(promised, ballot), ballot)
+            after[place] = Held(state, record.listing, record.state, record.data)
+        elif isinstance(record, Promise) and ballot > promised:
+            after[place] = after[place]._replace(acceptor=AcceptorState(ballot, accepted))
+    return [write for place, held in after.items() for write in writes_for(place, held, before[place])]
 
 
 def complete(kv: KV, row: Row, *, with_data: bool) -> Held:
@@ -162,7 +187,7 @@ def complete(kv: KV, row: Row, *, with_data: bool) -> Held:
     return _held(kv, row.place, row, with_data)
 
 
-def _held(kv: KV, place: bytes, row: Row | None, with_data: bool) -> Held:
+def _held(kv: Rows, place: bytes, row: Row | None, with_data: bool) -> Held:
     """A commit may come between the reads of the two tables; the ballot in both tells, and then we read again."""
     key = stored_key(place)
     for _ in range(16):

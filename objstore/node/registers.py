@@ -31,6 +31,7 @@ from objstore.node.journal_format import (
     encode_fence,
     encode_floor,
     encode_forget,
+    encode_promise,
     encode_value,
     value_length,
 )
@@ -128,7 +129,7 @@ class RegisterStore:
         if request.tag < self._fence(request.partition):
             return self._stale(request.partition), b""
         place = rows.place_of(request.partition, request.key)
-        held = rows.load(self._kv, place, with_data=request.with_data)
+        held = rows.load(self._commits, place, with_data=request.with_data)
         return self._report(request.partition, held), held.data
 
     def prepare(self, request: RegPrepare, payload: Buffer) -> _Answer | Later:
@@ -201,11 +202,13 @@ class RegisterStore:
     async def scan(self, request: RegScan, payload: Buffer) -> _Answer:
         if request.tag < self._fence(request.partition):
             return self._stale(request.partition), b""
+        await self._commits.flush()
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(None, scan_page, self._kv, request), b""
 
     async def pull(self, request: RegPull, payload: Buffer) -> _Answer:
         self._fence(request.partition)
+        await self._commits.flush()
         return await asyncio.get_running_loop().run_in_executor(None, pull_page, self._kv, request)
 
     async def digests(self, request: RegDigests, payload: Buffer) -> _Answer:
@@ -363,7 +366,7 @@ class RegisterStore:
         held = self._queued.get(place)
         if held is not None:
             return held
-        return NOTHING if partition in self._dropping else rows.load(self._kv, place)
+        return NOTHING if partition in self._dropping else rows.load(self._commits, place)
 
     def _put(
         self, partition: int, tag: int, changed: list[tuple[bytes, Held, Held]], told: Sequence[bytes] = ()
@@ -373,6 +376,7 @@ class RegisterStore:
         writes: list[Write] = []
         records = list(told)
         born = accepted = digest = grown = 0
+        light = True
         for place, before, after in changed:
             writes += rows.removal(place, before) if after == NOTHING else rows.writes_for(place, after, before)
             old, new = before.acceptor.accepted, after.acceptor.accepted
@@ -383,6 +387,9 @@ class RegisterStore:
                 grown += _record_length(place, after) - _record_length(place, before)
                 if new != ZERO:
                     records.append(encode_value(partition, tag, place[2:], new.pack(), *after[1:]))
+            elif after != NOTHING:
+                records.append(encode_promise(partition, place[2:], after.acceptor.promised.pack()))
+            light = light and after != NOTHING
 
         def settled(error: ObjstoreError | None) -> None:
             for place, _, after in changed:
@@ -394,7 +401,7 @@ class RegisterStore:
                 self._live[partition] += grown
                 self.changes[partition] += accepted
 
-        done = self._commits.submit(writes, records=records, settled=settled)
+        done = self._commits.submit(writes, records=records, light=light, settled=settled)
         for place, _, after in changed:
             self._queued[place] = after
         return done

