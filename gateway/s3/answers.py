@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import lru_cache
+from itertools import chain
 from typing import NamedTuple
 
 from gateway.s3.acls import GROUPS, PRIVATE, Grants
@@ -24,7 +25,7 @@ from gateway.s3.listing import (
     encode_token,
 )
 from gateway.s3.target import percent_encode
-from gateway.s3.xml import DECLARATION, document, element, escape, representable
+from gateway.s3.xml import DECLARATION, document, element, escape, escape_all, representable
 from objstore.engine.types import BucketInfo, ObjectPage, PartPage, UploadPage, VersionEntry, VersionPage
 
 XML_DECLARATION = DECLARATION
@@ -64,7 +65,12 @@ def _http_date(seconds: int) -> str:
 
 def iso_date(ms: int) -> str:
     """2013-05-24T00:00:00.000Z."""
-    return datetime.fromtimestamp(ms // 1000, UTC).isoformat()[:19] + ".000Z"
+    return _iso_second(ms // 1000)
+
+
+@lru_cache(maxsize=4096)
+def _iso_second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).isoformat()[:19] + ".000Z"
 
 
 def list_buckets(buckets: Sequence[BucketInfo], token: str, params: BucketsParams, owner: Owner, region: str) -> bytes:
@@ -120,17 +126,14 @@ def list_objects(bucket: str, params: ObjectsParams, page: ObjectPage, owner: Ow
         head += names("Delimiter", params.delimiter)
     head += _encoding(url) + element("IsTruncated", page.truncated)
     with_owner = _owner(owner) if params.version == 1 or params.fetch_owner else ""
-    contents = [
-        "<Contents>"
-        + names("Key", entry.key)
-        + element("LastModified", iso_date(entry.modified_ms))
-        + element("ETag", f'"{entry.etag}"')
-        + _checksum_kind(entry.extra)
-        + element("Size", entry.size)
-        + with_owner
-        + _STORAGE_CLASS
-        + "</Contents>"
-        for entry in page.entries
+    tail = with_owner + _STORAGE_CLASS + "</Contents>"
+    keys = [entry.key for entry in page.entries]
+    keys = [_in_url(key) for key in keys] if url else escape_all(keys)
+    etags = escape_all([entry.etag for entry in page.entries])
+    contents = [  # one string per entry and nothing called that can be remembered: there are a thousand of them
+        f"<Contents><Key>{key}</Key><LastModified>{_iso_second(entry.modified_ms // 1000)}</LastModified>"
+        f"<ETag>&quot;{etag}&quot;</ETag>{_checksum_kind(entry.extra)}<Size>{entry.size}</Size>{tail}"
+        for key, etag, entry in zip(keys, etags, page.entries, strict=True)
     ]
     return document("ListBucketResult", head + "".join(contents) + _prefixes(names, page.prefixes))
 
@@ -161,6 +164,7 @@ def _version(entry: VersionEntry, names: Callable[[str, str], str], owner: Owner
     return f"<Version>{text}{_owner(owner)}{_STORAGE_CLASS}</Version>"
 
 
+@lru_cache(maxsize=64)
 def _checksum_kind(extra: str) -> str:
     """Of "CRC64NVME FULL_OBJECT", as a list keeps it."""
     algorithm, _, kind = extra.partition(" ")
@@ -278,10 +282,14 @@ def delete_result(results: Sequence[Deleted | DeleteFailure], quiet: bool) -> by
 
 def _name_writer(asked: bool, *groups: Iterable[str]) -> tuple[Callable[[str, str], str], bool]:
     """(how to write an element that holds a key or a part of one, whether that is URL-encoded)."""
-    url = asked or not all(representable(name) for group in groups for name in group)
+    url = asked or not representable("".join(chain.from_iterable(groups)))
     if url:
-        return lambda name, value: f"<{name}>{percent_encode(value, keep='/')}</{name}>", True
+        return lambda name, value: f"<{name}>{_in_url(value)}</{name}>", True
     return element, False
+
+
+def _in_url(name: str) -> str:
+    return percent_encode(name, keep="/")
 
 
 def _encoding(url: bool) -> str:
