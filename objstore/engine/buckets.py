@@ -77,10 +77,7 @@ class Buckets:
         known = self._cache.get(name)
         if known is not None and not fresh and self._clock.monotonic() < known[0]:
             return known[1]
-        state = await self._read(name)
-        if state is None:
-            raise NoSuchBucket(f"bucket {name!r} does not exist")
-        return state
+        return await self._latest(name)
 
     @contextlib.asynccontextmanager
     async def asking(self, name: str) -> AsyncIterator[asyncio.Future[BucketState]]:
