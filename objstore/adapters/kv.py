@@ -16,7 +16,9 @@ import errno
 import mmap
 import os
 import threading
+from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import lmdb
@@ -30,6 +32,7 @@ KEY_BYTES_MAX = 511  # compiled into LMDB
 MAP_BYTES_MAX = 64 * GIB
 MAP_BYTES_MIN = GIB
 _READERS_MAX = 256
+_BATCH_MIN, _BATCH_MAX = 16, 128  # rows of a scan taken at a time: a loop over each would cost more than to read it
 
 _FORMAT_AT = 16  # magic and version in a meta page, after the header that every page has
 
@@ -125,11 +128,15 @@ class LmdbKV:
                     cursor.first()
                 if not is_at or room == 0:
                     return
-                for key, value in cursor.iternext():
-                    if end is not None and key >= end:
-                        after.append((key, value))
+                items, size = cursor.iternext(), _BATCH_MIN
+                while batch := list(islice(items, min(size, room - len(found)) if limit is not None else size)):
+                    size = min(2 * size, _BATCH_MAX)
+                    if end is not None and batch[-1][0] >= end:
+                        stop = bisect_left(batch, (end,))
+                        found += batch[:stop]
+                        after.append(batch[stop])
                         break
-                    found.append((key, value))
+                    found += batch
                     if len(found) == room:
                         break
         except lmdb.Error as error:

@@ -8,27 +8,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from bisect import bisect_left
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from operator import itemgetter
 from typing import TypeAlias
 
+from objstore.engine.pages import HEDGE_S, Range, agreed_pages
 from objstore.engine.peers import Peers
 from objstore.model import limits
 from objstore.model.errors import ObjstoreError, QuorumLost
 from objstore.model.ids import BucketId, NodeId
 from objstore.model.records import RegisterKey, Space, Value
 from objstore.register.quorum import QuorumTracker, majority_first, members
-from objstore.register.scan import merge
+from objstore.register.scan import after, merge
 from objstore.wire.messages import RegScan, RegScanned, RegStale
 
-HEDGE_S = 0.1
 READS_AT_ONCE = 64  # disputed names read at the same time
 LOST_PAUSE_S = 0.1  # before another look for a majority
 PAGE_MIN = 16  # names asked of one partition at least
+FEW = 8  # a partition of which less than this part of a page is left is read with those of which nothing is
 
 
 Read: TypeAlias = Callable[[RegisterKey], Awaitable[Value]]
 """A linearizable read of one register, without its data."""
+
+Pair: TypeAlias = tuple[bytes, bytes]  # name, listing
+_name = itemgetter(0)
 
 
 class BucketScan:
@@ -46,87 +51,136 @@ class BucketScan:
         expect: int = limits.LIST_PAGE_MAX,
     ) -> None:
         partitions = peers.topology.partitions_of(bucket, space)
-        page = min(limits.SCAN_RECORDS_MAX, max(PAGE_MIN, expect * 5 // (4 * len(partitions)) + 1))
-        self._parts = [
-            _PartitionScan(read, peers, bucket, space, partition, start, end, page) for partition in partitions
-        ]
+        self._peers = peers
+        self._range = Range(bucket, space, end, _page_size(expect, len(partitions)))
+        self._parts = [_PartitionScan(read, peers, self._range, partition, start) for partition in partitions]
+        self._ready: list[Pair] = []
+        self._at = 0  # of the next one in `_ready`
 
-    async def next(self) -> tuple[bytes, bytes] | None:
+    async def next(self) -> Pair | None:
         """The next visible pair, or None at the end."""
-        empty = [part for part in self._parts if not part.buffer and not part.finished]
-        if empty:
-            await asyncio.gather(*(part.fill() for part in empty))
-        best = min((part for part in self._parts if part.buffer), key=lambda part: part.buffer[0][0], default=None)
-        return best.buffer.popleft() if best is not None else None
+        if self._at == len(self._ready):
+            self._ready, self._at = await self._merge(), 0
+            if not self._ready:
+                return None
+        self._at += 1
+        return self._ready[self._at - 1]
+
+    async def batch(self) -> list[Pair]:
+        """As many of the next visible pairs as are known, or [] at the end."""
+        ready = self._ready[self._at :] or await self._merge()
+        self._ready, self._at = [], 0
+        return ready
 
     def skip_to(self, name: bytes) -> None:
         """Go on at the first name >= `name`."""
+        self._at = bisect_left(self._ready, (name,), self._at)
         for part in self._parts:
             part.skip_to(name)
 
+    async def _merge(self) -> list[Pair]:
+        """The names below all that is not read yet, once there are any; [] at the end."""
+        found: list[Pair] = []
+        while not found:
+            if any(part.is_dry for part in self._parts):
+                await self._fill([part for part in self._parts if part.is_low])
+            bounds = [part.start for part in self._parts if not part.finished]
+            for part in self._parts:
+                found += part.take(min(bounds) if bounds else None)
+            if not bounds:
+                break
+        found.sort(key=_name)
+        return found
+
+    async def _fill(self, parts: Sequence[_PartitionScan]) -> None:
+        """Read the next page of each."""
+        deadline = asyncio.get_running_loop().time() + limits.OPERATION_TIMEOUT_S
+        starts = {part.partition: part.start for part in parts}
+        pages = await agreed_pages(self._peers, self._range, starts, deadline)
+        others = []
+        for part in parts:
+            page = pages.get(part.partition)
+            if page is None:
+                others.append(part)
+            else:
+                part.add(zip(page.names, page.listings, strict=True), after(page))
+        if others:
+            await asyncio.gather(*(part.compare(deadline) for part in others))
+
+
+def _page_size(expect: int, partitions: int) -> int:
+    """Names to ask of each partition so that all together nearly always have the `expect` first ones of the bucket:
+    how many of those are in one partition is spread like a Poisson number."""
+    mean = expect / partitions
+    return min(limits.SCAN_RECORDS_MAX, max(PAGE_MIN, int(mean + (3 * mean**0.5 if partitions > 1 else 0)) + 1))
+
 
 class _PartitionScan:
-    def __init__(
-        self,
-        read: Read,
-        peers: Peers,
-        bucket: BucketId,
-        space: Space,
-        partition: int,
-        start: bytes,
-        end: bytes,
-        page: int,
-    ) -> None:
+    def __init__(self, read: Read, peers: Peers, what: Range, partition: int, start: bytes) -> None:
         self._read = read
         self._peers = peers
-        self._bucket = bucket
-        self._space = space
-        self._partition = partition
-        self._next = start
-        self._end = end
-        self._page = page
-        self.buffer: deque[tuple[bytes, bytes]] = deque()
-        self.finished = bool(end) and start >= end
+        self._range = what
+        self.partition = partition
+        self.start = start  # all below was read; of no meaning when it is finished
+        self.finished = bool(what.end) and start >= what.end
+        self._rows: list[Pair] = []
+
+    @property
+    def is_dry(self) -> bool:
+        return not self._rows and not self.finished
+
+    @property
+    def is_low(self) -> bool:
+        return len(self._rows) * FEW < self._range.limit and not self.finished
+
+    def add(self, pairs: Iterable[Pair], until: bytes) -> None:
+        """What was read up to `until`, b"" = to the end; tombstones have no listing."""
+        self._rows += [pair for pair in pairs if pair[1]]
+        self.start = until
+        self.finished = not until
+
+    def take(self, until: bytes | None) -> list[Pair]:
+        """What is below that name, out of here; all for None."""
+        at = len(self._rows) if until is None else bisect_left(self._rows, (until,))
+        taken, self._rows = self._rows[:at], self._rows[at:]
+        return taken
 
     def skip_to(self, name: bytes) -> None:
-        while self.buffer and self.buffer[0][0] < name:
-            self.buffer.popleft()
-        if not self.buffer and not self.finished and self._next < name:
-            self._next = name
-            self.finished = bool(self._end) and name >= self._end
+        self.take(name)
+        if not self._rows and not self.finished and self.start < name:
+            self.start = name
+            self.finished = bool(self._range.end) and name >= self._range.end
 
-    async def fill(self) -> None:
-        """Read pages until something visible is there or the range ends."""
-        while not self.buffer and not self.finished:
-            sets, pages = await self._pages()
-            merged = merge(sets, pages)
-            self.buffer.extend(await self._resolve(merged.names))
-            self._next = merged.until
-            self.finished = not merged.until
+    async def compare(self, deadline: float) -> None:
+        """The next page, from whole pages of a majority."""
+        sets, pages = await self._pages(deadline)
+        merged = merge(sets, pages)
+        self.add(await self._resolve(merged.names), merged.until)
 
-    async def _resolve(self, names: Sequence[tuple[bytes, bytes | None]]) -> list[tuple[bytes, bytes]]:
+    async def _resolve(self, names: Sequence[tuple[bytes, bytes | None]]) -> list[Pair]:
         disputed = [name for name, listing in names if listing is None]
         values: dict[bytes, bytes] = {}
         for i in range(0, len(disputed), READS_AT_ONCE):
             some = disputed[i : i + READS_AT_ONCE]
-            found = await asyncio.gather(*(self._read(RegisterKey(self._bucket, self._space, name)) for name in some))
+            found = await asyncio.gather(
+                *(self._read(RegisterKey(self._range.bucket, self._range.space, name)) for name in some)
+            )
             values.update((name, value.listing) for name, value in zip(some, found, strict=True))
         settled = ((name, values[name] if listing is None else listing) for name, listing in names)
         return [(name, listing) for name, listing in settled if listing]
 
-    async def _pages(self) -> tuple[tuple[tuple[NodeId, ...], ...], dict[NodeId, RegScanned]]:
+    async def _pages(self, deadline: float) -> tuple[tuple[tuple[NodeId, ...], ...], dict[NodeId, RegScanned]]:
         """One page from at least a majority of the replicas, under one layout view; QuorumLost when there is none
-        within OPERATION_TIMEOUT_S, however slowly they fail to answer."""
+        by then, however slowly they fail to answer."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + limits.OPERATION_TIMEOUT_S
         while True:
-            view = self._peers.topology.meta_view(self._partition)
+            view = self._peers.topology.meta_view(self.partition)
             ask = _Asking(self._peers, view.sets, self._request(view.tag))
             pages = await ask.run(deadline)
             if pages is not None:
                 return view.sets, pages
             if loop.time() + LOST_PAUSE_S >= deadline:
-                raise QuorumLost(f"no majority of the replicas of metadata partition {self._partition} answers a scan")
+                raise QuorumLost(f"no majority of the replicas of metadata partition {self.partition} answers a scan")
             if ask.stale:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(deadline):
@@ -134,7 +188,8 @@ class _PartitionScan:
             await asyncio.sleep(LOST_PAUSE_S)
 
     def _request(self, tag: int) -> RegScan:
-        return RegScan(self._partition, tag, self._bucket, self._space, self._next, self._end, self._page)
+        what = self._range
+        return RegScan(self.partition, tag, what.bucket, what.space, self.start, what.end, what.limit)
 
 
 class _Asking:

@@ -15,7 +15,7 @@ from objstore.engine.registers import Registers
 from objstore.engine.types import ObjectEntry, ObjectPage, VersionEntry, VersionPage
 from objstore.model import limits
 from objstore.model.ids import BucketId
-from objstore.model.records import ListEntry, RegisterKey, Space, decode
+from objstore.model.records import ListEntry, RegisterKey, Space, decode, decode_entries
 from objstore.register.change import body_of
 
 READS_AT_ONCE = 64  # keys with several versions
@@ -41,6 +41,8 @@ class Lists:
         page = ObjectPage([], [], False, "")
         last = ""
         scan = self._registers.scan(bucket.id, Space.OBJECT, start=first, end=after_prefix(lead), expect=limit + 1)
+        if not cut:
+            return await _plain(scan, limit)
         while (pair := await scan.next()) is not None:
             name, listing = pair
             entry = decode(listing, ListEntry)
@@ -48,7 +50,7 @@ class Lists:
                 continue
             if len(page.entries) + len(page.prefixes) >= limit:
                 return ObjectPage(page.entries, page.prefixes, limit > 0, last)
-            at = name.find(cut, len(lead)) if cut else -1
+            at = name.find(cut, len(lead))
             if at >= 0:
                 common = name[: at + len(cut)]
                 last = common.decode()
@@ -142,6 +144,24 @@ class Lists:
             )
             for place, version in enumerate(state.versions)
         ]
+
+
+async def _plain(scan: BucketScan, limit: int) -> ObjectPage:
+    """A page without common prefixes, as many keys at a time as the scan has."""
+    entries: list[ObjectEntry] = []
+    while batch := await scan.batch():
+        for i in range(0, len(batch), max(1, limit)):
+            some = batch[i : i + max(1, limit)]
+            shown = decode_entries([listing for _, listing in some])
+            entries += [
+                ObjectEntry(name.decode(), entry.size, entry.etag, entry.modified_ms, entry.extra)
+                for (name, _), entry in zip(some, shown, strict=True)
+                if not entry.hidden
+            ]
+            if len(entries) > limit:
+                del entries[limit:]
+                return ObjectPage(entries, [], limit > 0, entries[-1].key if entries else "")
+    return ObjectPage(entries, [], False, "")
 
 
 def _older(versions: list[VersionEntry], marker: str) -> list[VersionEntry]:

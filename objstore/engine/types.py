@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import msgspec
+
 from objstore.model.ids import BucketId, NodeId
 from objstore.model.manifest import BlobRef
 from objstore.model.records import NO_LOCK, Lock
@@ -105,8 +107,9 @@ class VersionPage:
     next_version: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectEntry:
+class ObjectEntry(msgspec.Struct, frozen=True):
+    """A struct of msgspec, as lists make a thousand of them."""
+
     key: str
     size: int
     etag: str

@@ -61,6 +61,11 @@ class UnionScan:
             return there
         return here if from_here else there
 
+    async def batch(self) -> list[Pair]:
+        """As that of BucketScan, with one at a time."""
+        pair = await self.next()
+        return [pair] if pair is not None else []
+
     def skip_to(self, name: bytes) -> None:
         if self._next_here is not None and self._next_here[0] < name:
             self._next_here = None

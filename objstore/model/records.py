@@ -7,6 +7,7 @@ as opaque bytes. Spaces keep the kinds of registers of a bucket apart, each in b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple, TypeVar
 
@@ -253,6 +254,7 @@ _encoder = msgspec.msgpack.Encoder()
 _decoders: dict[type, msgspec.msgpack.Decoder[object]] = {
     kind: msgspec.msgpack.Decoder(kind) for kind in (Register, KeyState, BucketState, UploadState, PartState, ListEntry)
 }
+_entries_decoder = msgspec.msgpack.Decoder(list[ListEntry])
 
 
 def encode(record: msgspec.Struct) -> bytes:
@@ -262,3 +264,8 @@ def encode(record: msgspec.Struct) -> bytes:
 def decode(raw: bytes, kind: type[T]) -> T:
     """The inverse of `encode`; raises msgspec.DecodeError on bytes that are not of that kind."""
     return _decoders[kind].decode(raw)  # type: ignore[return-value]
+
+
+def decode_entries(raws: Sequence[bytes]) -> list[ListEntry]:
+    """`decode` of many ListEntry in one step; each of `raws` is exactly one."""
+    return _entries_decoder.decode(b"".join((b"\xdd", len(raws).to_bytes(4, "big"), *raws)))  # a MessagePack array 32

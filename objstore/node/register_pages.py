@@ -6,13 +6,17 @@ only promised appear to those who ask for promises, and nowhere else: nobody acc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from objstore.model import limits
 from objstore.model.clock import ZERO
 from objstore.node import register_rows as rows
 from objstore.node.index import successor
 from objstore.ports import KV
-from objstore.wire.messages import RegPull, RegPulled, RegScan, RegScanned
+from objstore.register.scan import digest_of
+from objstore.wire.messages import Page, PageAsk, RegPages, RegPull, RegPulled, RegScan, RegScanned
 
+_NO_PAGE = Page(b"")
 _AHEAD = 8  # read that many more rows than asked for, since some do not count
 
 
@@ -43,6 +47,31 @@ def scan_page(kv: KV, request: RegScan) -> RegScanned:
         listings.append(listing)
         size += weight
     return RegScanned(names, bytes(ballots), listings, states, False)
+
+
+def list_pages(kv: KV, request: RegPages, asks: Sequence[PageAsk | None]) -> list[Page]:
+    """One page per ask; none for those that are None, and for those behind which the reply would be too long."""
+    pages: list[Page] = []
+    size = 0
+    for ask in asks:
+        if ask is None or size > limits.SCAN_BYTES_MAX:
+            pages.append(_NO_PAGE)
+            continue
+        kind = rows.place_of(ask.partition, request.bucket + bytes((request.space,)))
+        end = kind + request.end if request.end else successor(kind)
+        read = rows.written if ask.tell else rows.vouched
+        found = read(kv, kind + ask.start, end, limit=request.limit + 1)
+        more = len(found.places) > request.limit
+        for column in found:
+            del column[request.limit :]
+        digest = digest_of(found.places, found.ballots, more)
+        if not ask.tell:
+            pages.append(Page(digest))
+            continue
+        names = [place[len(kind) :] for place in found.places]
+        pages.append(Page(digest, names, found.listings, more))
+        size += sum(map(len, names)) + sum(map(len, found.listings))
+    return pages
 
 
 def pull_page(kv: KV, request: RegPull) -> tuple[RegPulled, bytes]:

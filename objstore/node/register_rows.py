@@ -16,6 +16,7 @@ import hashlib
 import heapq
 import struct
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from typing import NamedTuple, Protocol
 
 from objstore.model.clock import ZERO, Ballot
@@ -23,7 +24,8 @@ from objstore.model.errors import Corrupt
 from objstore.node.index import PAGE as PAGE
 from objstore.node.index import rows_of, successor
 from objstore.node.journal_format import Promise, Record, Value, value_length
-from objstore.ports import KV, DamagedKV, Write
+from objstore.node.sealed import SealedKV
+from objstore.ports import KV, DamagedKV, Rows, Write
 from objstore.register.acceptor import EMPTY, AcceptorState
 
 REG = "reg"
@@ -40,6 +42,11 @@ _ROW = struct.Struct(">B16s16sIIIH")  # format, promised, accepted, lengths of l
 _PARTITION = struct.Struct(">H")
 _TAG = struct.Struct(">Q")
 _GROUP_PAGE = 256
+_FORMATS = {_FORMAT}
+_format_of = itemgetter(0)
+_ACCEPTED = slice(17, 33)  # of a row
+_LISTING_LENGTH = slice(33, 37)
+_AHEAD = 2  # rows read beyond those asked for, since some do not count
 
 
 class Held(NamedTuple):
@@ -152,18 +159,75 @@ def unpack(key: bytes, raw: bytes) -> Row:
     return Row(place, promised, accepted, listing, raw[at + listing_length :], state_length, data_length)
 
 
-class Rows(Protocol):
+class Written(NamedTuple):
+    """Registers in byte order, column by column: an object for each row would cost more than reading it."""
+
+    places: list[bytes]
+    ballots: list[bytes]  # accepted
+    listings: list[bytes]  # [] where nobody needs them
+
+
+def written(kv: KV, start: bytes, end: bytes | None, *, limit: int) -> Written:
+    """The first registers with start <= place < end of which something was accepted."""
+    if len(start) <= CUT and (end is None or len(end) <= CUT):
+        found = kv.scan(REG, start, end, limit=limit + _AHEAD)
+        page = _columns(found, limit, is_all=len(found) < limit + _AHEAD, with_listings=True)
+        if page is not None:
+            return page
+    page = Written([], [], [])
+    for row in ordered(kv, start, end, page=min(PAGE, limit + _AHEAD)):
+        if row.is_written:
+            page.places.append(row.place)
+            page.ballots.append(row.accepted)
+            page.listings.append(row.listing)
+            if len(page.places) == limit:
+                break
+    return page
+
+
+def vouched(kv: KV, start: bytes, end: bytes | None, *, limit: int) -> Written:
+    """As `written`, without listings, for nothing but a digest that is compared with one of verified rows."""
+    if isinstance(kv, SealedKV) and len(start) <= CUT and (end is None or len(end) <= CUT):
+        found = kv.unverified(REG, start, end, limit=limit + _AHEAD)
+        page = _columns(found, limit, is_all=len(found) < limit + _AHEAD, with_listings=False)
+        if page is not None:
+            return page
+    return written(kv, start, end, limit=limit)
+
+
+def _columns(found: Rows, limit: int, *, is_all: bool, with_listings: bool) -> Written | None:
+    """None: there are places that were cut, too few rows, or rows of a kind that `unpack` should look at."""
+    if not found:
+        return Written([], [], [])
+    places, raws = (list(column) for column in zip(*found, strict=True))
+    if max(map(len, places)) > CUT or min(map(len, raws)) < _ROW.size or set(map(_format_of, raws)) != _FORMATS:
+        return None
+    ballots = [raw[_ACCEPTED] for raw in raws]
+    if _NEVER in ballots:
+        kept = [i for i, ballot in enumerate(ballots) if ballot != _NEVER]
+        if len(kept) < limit and not is_all:
+            return None
+        places, raws, ballots = [places[i] for i in kept], [raws[i] for i in kept], [ballots[i] for i in kept]
+    del places[limit:], raws[limit:], ballots[limit:]
+    if not with_listings:
+        return Written(places, ballots, [])
+    lengths = struct.unpack(f">{len(raws)}I", b"".join([raw[_LISTING_LENGTH] for raw in raws]))
+    start = _ROW.size
+    return Written(places, ballots, [raw[start : start + n] for raw, n in zip(raws, lengths, strict=True)])
+
+
+class Reads(Protocol):
     """What a single register is read from."""
 
     def get(self, table: str, key: bytes) -> bytes | None: ...
 
 
-def load(kv: Rows, place: bytes, *, with_data: bool = True) -> Held:
+def load(kv: Reads, place: bytes, *, with_data: bool = True) -> Held:
     """The committed register."""
     return _held(kv, place, None, with_data)
 
 
-def caught_up(kv: Rows, records: Iterable[Record]) -> list[Write]:
+def caught_up(kv: Reads, records: Iterable[Record]) -> list[Write]:
     """Rows that follow from promises and values of the journal, which are told in the order in which they were made."""
     before: dict[bytes, Held] = {}
     after: dict[bytes, Held] = {}
@@ -187,7 +251,7 @@ def complete(kv: KV, row: Row, *, with_data: bool) -> Held:
     return _held(kv, row.place, row, with_data)
 
 
-def _held(kv: Rows, place: bytes, row: Row | None, with_data: bool) -> Held:
+def _held(kv: Reads, place: bytes, row: Row | None, with_data: bool) -> Held:
     """A commit may come between the reads of the two tables; the ballot in both tells, and then we read again."""
     key = stored_key(place)
     for _ in range(16):

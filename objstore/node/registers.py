@@ -35,7 +35,7 @@ from objstore.node.journal_format import (
     encode_value,
     value_length,
 )
-from objstore.node.register_pages import pull_page, scan_page
+from objstore.node.register_pages import list_pages, pull_page, scan_page
 from objstore.node.register_rows import NOTHING, Held
 from objstore.node.space import Space
 from objstore.ports import KV, Buffer, Later, Write
@@ -50,6 +50,8 @@ from objstore.wire.messages import (
     RegFence,
     RegForget,
     RegInstall,
+    RegPaged,
+    RegPages,
     RegPrepare,
     RegPull,
     RegRead,
@@ -200,11 +202,17 @@ class RegisterStore:
         return Ok(), b""
 
     async def scan(self, request: RegScan, payload: Buffer) -> _Answer:
+        await self._commits.flush()
         if request.tag < self._fence(request.partition):
             return self._stale(request.partition), b""
-        await self._commits.flush()
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(None, scan_page, self._kv, request), b""
+
+    async def pages(self, request: RegPages, payload: Buffer) -> _Answer:
+        await self._commits.flush()
+        asks = [ask if ask.tag >= self._fence(ask.partition) else None for ask in request.asks]
+        loop = asyncio.get_running_loop()
+        return RegPaged(await loop.run_in_executor(None, list_pages, self._kv, request, asks)), b""
 
     async def pull(self, request: RegPull, payload: Buffer) -> _Answer:
         self._fence(request.partition)

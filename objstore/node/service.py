@@ -207,6 +207,7 @@ class NodeService:
             msg.Ping: self._ping,
             msg.RegRead: registers.read_later,
             msg.RegScan: registers.scan,
+            msg.RegPages: registers.pages,
             msg.RegFence: registers.fence,
             msg.RegPull: registers.pull,
             msg.RegInstall: registers.install,

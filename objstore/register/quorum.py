@@ -62,6 +62,12 @@ def majority_first(sets: Sets, preferred: Sequence[bool]) -> tuple[list[NodeId],
     everyone = members(sets)
     order = sorted(range(len(everyone)), key=lambda i: (not preferred[i], i))
     ranked = [everyone[i] for i in order]
+    first = majority_of(sets, ranked)
+    return first, [node for node in ranked if node not in first]
+
+
+def majority_of(sets: Sets, ranked: Sequence[NodeId]) -> list[NodeId]:
+    """A majority of every set, of those that come first in `ranked`, which has all of them."""
     first: list[NodeId] = []
     for one in sets:
         have = sum(node in one for node in first)
@@ -71,4 +77,4 @@ def majority_first(sets: Sets, preferred: Sequence[bool]) -> tuple[list[NodeId],
             if node in one and node not in first:
                 first.append(node)
                 have += 1
-    return first, [node for node in ranked if node not in first]
+    return first

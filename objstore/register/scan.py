@@ -2,16 +2,21 @@
 
 INV-4: a name is settled by a scan only when a majority of every acceptor set reports the same accepted ballot
 for it. Tombstones take part like values. Everything else is disputed and gets a linearizable read.
+
+Where nothing is being written replicas hold the same, so a page is first asked of one, and of others only its digest
+(`agreed`). Digests that are equal are as good as pages that are, name by name; if they are not, pages are merged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import struct
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from objstore.model.ids import NodeId
 from objstore.register.quorum import QuorumTracker, Sets
-from objstore.wire.messages import RegScanned
+from objstore.wire.messages import Page, RegScanned
 
 
 class Merged(NamedTuple):
@@ -21,12 +26,36 @@ class Merged(NamedTuple):
     until: bytes
 
 
+def digest_of(places: Sequence[bytes], ballots: Sequence[bytes], more: bool) -> bytes:
+    """Of a page: 16 bytes. Cryptographic, as clients choose the names; with their lengths, so that nothing that was
+    cut otherwise has the same."""
+    lengths = struct.pack(f">?{len(places)}H", more, *map(len, places))
+    return hashlib.sha256(b"".join((lengths, *ballots, *places))).digest()[:16]
+
+
+def agreed(sets: Sets, pages: Mapping[NodeId, Page], told: Collection[NodeId]) -> Page | None:
+    """The page of one of those who told theirs whose digest is that of a majority of every set, or None."""
+    for teller in told:
+        digest = pages[teller].digest
+        if digest:
+            same = [node for node, page in pages.items() if page.digest == digest]
+            if all(sum(node in same for node in one) > len(one) // 2 for one in sets):
+                return pages[teller]
+    return None
+
+
+def after(page: Page | RegScanned) -> bytes:
+    """The name where the range goes on behind a page; b"": it ended."""
+    if not page.more:
+        return b""
+    return page.names[-1] + b"\x00" if page.names else b"\x00"
+
+
 def merge(sets: Sets, pages: Mapping[NodeId, RegScanned]) -> Merged:
     """Pages of one range, from at least a majority of every set, all beginning at the same name."""
     until = b""
     for page in pages.values():
-        if page.more:
-            bound = page.names[-1] + b"\x00" if page.names else b"\x00"
+        if bound := after(page):
             until = min(until, bound) if until else bound
     reports: dict[bytes, list[tuple[bytes, NodeId, bytes]]] = {}
     for node, page in pages.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, TypeAlias
 
+import msgspec
 from msgspec import Meta, field
 
 from objstore.model import limits
@@ -91,6 +92,43 @@ class RegScanned(Message, frozen=True):
     listings: list[bytes]
     states: list[bytes]  # [] without with_state
     more: bool
+
+
+class PageAsk(msgspec.Struct, frozen=True, array_like=True):
+    """One partition of a RegPages. `tell`: with the names and listings; else the digest alone is wanted."""
+
+    partition: Partition
+    tag: Count
+    start: Annotated[bytes, Meta(max_length=2048)]
+    tell: bool
+
+
+class RegPages(Message, frozen=True):
+    """As RegScan without states, of many partitions at once: the first `limit` registers from each `start`.
+
+    One replica of a partition tells its page and the others vouch for it: equal digests settle all of its names."""
+
+    bucket: Blob
+    space: Annotated[int, Meta(ge=1, le=255)]
+    end: Annotated[bytes, Meta(max_length=2048)]  # b"" = no end
+    limit: Annotated[int, Meta(ge=1, le=limits.SCAN_RECORDS_MAX)]
+    asks: Annotated[list[PageAsk], Meta(max_length=1 << limits.PARTITION_BITS_MAX)]
+
+
+class Page(msgspec.Struct, frozen=True, array_like=True):
+    """`digest`: of the names and ballots of the page, and of `more` (register/scan.py); b"": there is no page, as the
+    tag is stale or the reply would become too long. Names and listings only if they were asked for."""
+
+    digest: Annotated[bytes, Meta(max_length=16)]
+    names: list[bytes] = field(default_factory=list)
+    listings: list[bytes] = field(default_factory=list)
+    more: bool = False
+
+
+class RegPaged(Message, frozen=True):
+    """The pages in the order of the asks."""
+
+    pages: list[Page]
 
 
 class RegFence(Message, frozen=True):
@@ -212,6 +250,7 @@ RegisterRequest: TypeAlias = (
     | RegPrepare
     | RegAccept
     | RegScan
+    | RegPages
     | RegFence
     | RegPull
     | RegInstall
@@ -223,5 +262,5 @@ RegisterRequest: TypeAlias = (
 )
 
 RegisterReply: TypeAlias = (
-    RegState | RegAccepted | RegRefused | RegStale | RegScanned | RegPulled | RegDigested | RecPulled
+    RegState | RegAccepted | RegRefused | RegStale | RegScanned | RegPaged | RegPulled | RegDigested | RecPulled
 )

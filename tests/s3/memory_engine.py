@@ -113,6 +113,9 @@ class _Scan:
     async def next(self) -> tuple[bytes, bytes] | None:
         return next(self.rest(), None)
 
+    async def batch(self) -> list[tuple[bytes, bytes]]:
+        return list(self.rest())
+
     def rest(self) -> Iterator[tuple[bytes, bytes]]:
         while self._at < len(self._pairs):
             self._at += 1

@@ -21,6 +21,8 @@ from objstore.wire.messages import (
     NodeStats,
     NodeStatsReply,
     Ok,
+    Page,
+    PageAsk,
     RegAccept,
     RegAccepted,
     RegDigested,
@@ -28,6 +30,8 @@ from objstore.wire.messages import (
     RegDrop,
     RegFence,
     RegInstall,
+    RegPaged,
+    RegPages,
     RegPrepare,
     RegPull,
     RegPulled,
@@ -360,6 +364,80 @@ def test_scans_show_tombstones_but_not_mere_promises() -> None:
         assert page_.keys == [key(b"a"), key(b"b"), key(b"c")]
         assert page_.ballots == ballot(1) + ballot(2) + ZERO.pack()
         assert page_.promises == ballot(1) + ballot(2) + ballot(3)
+
+    with_node(check)
+
+
+async def pages(node: NodeService, limit: int, *asks: PageAsk, end: bytes = b"") -> list[Page]:
+    reply = await ask(node, RegPages(BUCKET, Space.OBJECT, end, limit, list(asks)))
+    assert isinstance(reply, RegPaged)
+    return reply.pages
+
+
+def test_pages_of_many_partitions_are_told_or_vouched_for() -> None:
+    async def check(rig: Rig, node: NodeService) -> None:
+        await accept(node, b"a", 1)
+        assert await ask(node, accepting(b"b", 2, listing=b"")) == RegAccepted()
+        await ask(node, RegPrepare(P, 0, key(b"ba"), ballot(3)))  # a mere promise counts nowhere
+        await accept(node, b"c", 4, listing=b"other")
+        await accept(node, b"z", 5, partition=4)
+        await ask(node, RegFence([5], 7))
+        first, other, stale, again, empty = await pages(
+            node,
+            3,
+            PageAsk(P, 0, b"", True),
+            PageAsk(4, 0, b"", True),
+            PageAsk(5, 6, b"", True),
+            PageAsk(P, 0, b"", False),
+            PageAsk(P, 0, b"d", True),
+        )
+        assert (first.names, first.listings, first.more) == ([b"a", b"b", b"c"], [b"l", b"", b"other"], False)
+        assert (other.names, other.listings, other.more) == ([b"z"], [b"l"], False)
+        assert stale == Page(b"")
+        assert again == Page(first.digest)
+        assert (empty.names, empty.more) == ([], False) and empty.digest
+        (short,) = await pages(node, 2, PageAsk(P, 0, b"", True))
+        assert (short.names, short.more) == ([b"a", b"b"], True)
+        (bounded,) = await pages(node, 2, PageAsk(P, 0, b"", True), end=b"c")
+        assert (bounded.names, bounded.more) == ([b"a", b"b"], False)
+        assert len({page.digest for page in (first, other, empty, short, bounded)}) == 5
+
+    with_node(check)
+
+
+@pytest.mark.parametrize("tell", [True, False])
+def test_digests_tell_apart_what_a_scan_tells_apart_and_nothing_else(tell: bool) -> None:
+    """Whatever path a page is read by: with promises among its rows, and with places that are cut in the store."""
+    names = [b"a", b"b" * 470, b"c" * 600, b"c" * 600 + b"d", b"d", b"e"]
+
+    async def check(rig: Rig, node: NodeService) -> None:
+        for number, name in enumerate(names):
+            await accept(node, name, 10 + number)
+        for number in range(20):  # of the same names elsewhere, but between them mere promises
+            await ask(node, RegPrepare(4, 0, key(b"a%d" % number), ballot(3)))
+        for number, name in enumerate(names):
+            await accept(node, name, 10 + number, partition=4)
+        await accept(node, b"e", 99, partition=6)
+        seen: dict[bytes, tuple[int, tuple[bytes, ...], bytes, bool]] = {}
+        for partition in (P, 4, 6):
+            for start in (b"", *names, b"zz"):
+                for end in (b"", b"c" * 600, b"e"):
+                    for limit in (1, 2, 3, 5, 6, 7, 100):
+                        if end and start >= end:
+                            continue
+                        scanned = await ask(node, RegScan(partition, 0, BUCKET, Space.OBJECT, start, end, limit))
+                        assert isinstance(scanned, RegScanned)
+                        (page,) = await pages(node, limit, PageAsk(partition, 0, start, tell), end=end)
+                        if tell:
+                            assert (page.names, page.listings, page.more) == (
+                                scanned.names,
+                                scanned.listings,
+                                scanned.more,
+                            )
+                        where = partition if scanned.names else 0
+                        content = (where, tuple(scanned.names), scanned.ballots, scanned.more)
+                        assert seen.setdefault(page.digest, content) == content, (partition, start, end, limit)
+        assert len(seen) == len(set(seen.values())) > 20
 
     with_node(check)
 

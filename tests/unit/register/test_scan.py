@@ -2,8 +2,8 @@
 
 from objstore.model.clock import Ballot
 from objstore.model.ids import NodeId
-from objstore.register.scan import merge
-from objstore.wire.messages import RegScanned
+from objstore.register.scan import agreed, digest_of, merge
+from objstore.wire.messages import Page, RegScanned
 
 SETS = (tuple(NodeId(name) for name in "abcde"),)
 
@@ -56,3 +56,44 @@ def test_joint_sets_both_need_a_majority() -> None:
     assert merge(sets, pages).names == [(b"k", None)]
     pages = {NodeId(n): full for n in "abde"}
     assert merge(sets, pages).names == [(b"k", b"shown")]
+
+
+def test_a_page_is_agreed_on_by_the_digests_of_a_majority_with_its_teller() -> None:
+    told, same, other, none = Page(b"x", [b"k"], [b"shown"]), Page(b"x"), Page(b"y"), Page(b"")
+    a, b, c, d, e = map(NodeId, "abcde")
+    assert agreed(SETS, {a: told, b: same, c: same}, [a]) is told
+    assert agreed(SETS, {a: told, b: same, c: same, d: other, e: other}, [a]) is told
+    assert agreed(SETS, {a: told, b: same}, [a]) is None
+    assert agreed(SETS, {a: told, b: same, c: other}, [a]) is None
+    assert agreed(SETS, {a: told, b: other, c: other, d: other}, [a]) is None  # nobody told what they agree on
+    assert agreed(SETS, {a: same, b: same, c: same}, []) is None
+    assert agreed(SETS, {a: Page(b""), b: none, c: none}, [a]) is None  # no page at all, of any
+    second = Page(b"y", [], [])
+    assert agreed(SETS, {a: told, b: second, c: other, d: other}, [a, b]) is second
+
+
+def test_joint_sets_both_need_a_majority_of_digests() -> None:
+    sets = (tuple(map(NodeId, "abc")), tuple(map(NodeId, "def")))
+    told, same, other = Page(b"x", [b"k"], [b"shown"]), Page(b"x"), Page(b"y")
+    pages = {NodeId("a"): told} | {NodeId(n): same for n in "bd"}
+    assert agreed(sets, pages, [NodeId("a")]) is None
+    assert agreed(sets, pages | {NodeId("e"): other}, [NodeId("a")]) is None
+    assert agreed(sets, pages | {NodeId("e"): same}, [NodeId("a")]) is told
+
+
+def test_digests_depend_on_every_name_ballot_and_boundary() -> None:
+    one, two = b"1" * 16, b"2" * 16
+    digests = [
+        digest_of(names, ballots, more)
+        for names, ballots in (
+            ([], []),
+            ([b"ab", b"c"], [one, two]),
+            ([b"a", b"bc"], [one, two]),
+            ([b"ab", b"c"], [two, one]),
+            ([b"ab"], [one]),
+            ([one + b"ab"], [two]),
+            ([two + b"ab"], [one]),
+        )
+        for more in (False, True)
+    ]
+    assert len(set(digests)) == len(digests) and {len(digest) for digest in digests} == {16}
