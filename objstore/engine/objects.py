@@ -11,6 +11,7 @@ from objstore.codec.sealing import INLINE, sealed_size
 from objstore.engine.announcing import Announcement, announcement
 from objstore.engine.buckets import ENABLED, Buckets
 from objstore.engine.conditions import check
+from objstore.engine.exact import ExactReader
 from objstore.engine.keystate import (
     amended,
     attempt_of,
@@ -36,7 +37,7 @@ from objstore.engine.reading import BlobReader
 from objstore.engine.registers import Registers
 from objstore.engine.sealing import SealedBody, Sealing, unsealed, unsealed_inline
 from objstore.engine.types import ALWAYS, Deleted, ObjectInfo, WriteCondition
-from objstore.engine.writing import BlobLabel, BlobWriter, ExactReader
+from objstore.engine.writing import BlobLabel, BlobWriter
 from objstore.model import limits, notification
 from objstore.model.bucketconfig import migration_of
 from objstore.model.context import current_origin

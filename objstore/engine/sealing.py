@@ -13,8 +13,8 @@ from typing import TypeAlias, TypeVar
 
 from objstore.codec import sealing as codec
 from objstore.codec.sealing import CHUNK, INLINE, KEY, SALT, TAG, Unit, plain_size, sealed_range
+from objstore.engine.exact import ExactReader
 from objstore.engine.reading import BlobReader
-from objstore.engine.writing import ExactReader
 from objstore.model.manifest import BlobRef
 from objstore.model.sealed import Sealed
 from objstore.ports import Buffer, Random

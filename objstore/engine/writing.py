@@ -1,4 +1,4 @@
-"""Writing a blob: body -> segments -> stripes -> shards on distinct nodes, with bounded memory.
+"""Writing a blob: body -> segments -> windows of stripes -> shards on distinct nodes, with bounded memory.
 
 Nothing here makes anything visible: the caller commits the returned BlobRef in a register, or not at all.
 A segment counts as stored when at least k+1 shards are durable; all k+m of them whenever enough nodes live.
@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from objstore.codec.envelope import EnvelopeHeader, encode_header, envelope_length, seal, shape_of
+from objstore.codec.envelope import EnvelopeHeader, encode_header, envelope_length, shape_of
 from objstore.codec.erasure import Codec, get_codec
-from objstore.codec.stripes import SegmentShape, pad, split_stripe
+from objstore.codec.stripes import SegmentShape
+from objstore.codec.windows import Outgoing
+from objstore.engine.exact import ExactReader
 from objstore.engine.peers import Peers
 from objstore.engine.placing import Placer
 from objstore.engine.rebuilding import Job, Rebuilder
 from objstore.engine.types import Placed
 from objstore.model import limits
-from objstore.model.errors import IncompleteBody, InsufficientStorage, ObjstoreError, QuorumLost
+from objstore.model.errors import InsufficientStorage, ObjstoreError, QuorumLost
 from objstore.model.ids import BlobId, NodeId
 from objstore.model.manifest import BlobRef, FragmentId
 from objstore.ports import Buffer
@@ -28,7 +30,8 @@ from objstore.wire.messages import FragAbort, FragCommit, FragDelete, FragOpen, 
 
 ONE_SHOT_BYTES_MAX = limits.MIB  # up to here an envelope is kept and sent whole, so that a handoff needs no rebuild
 INLINE_WORK_BYTES_MAX = 64 * limits.KIB  # below this a thread costs more than the hashing and coding itself
-CELLS_QUEUED = 2  # per shard: bounds a request's memory to a few stripes
+WINDOW_BYTES = 4 * limits.MIB  # of the body that are coded and sent at once, in whole stripes
+WINDOWS_QUEUED = 1  # per shard: bounds a request's memory to a few windows
 PUT_TIMEOUT_S = 3.0
 OPEN_TIMEOUT_S = 2.0
 OPENING_S = 3.0  # for one stream to find a node that takes it
@@ -51,44 +54,6 @@ class BlobLabel:
     key: bytes
     created_ms: int
     about: dict[str, str]
-
-
-class ExactReader:
-    """Turns an iterator of chunks of any size into reads of exact length."""
-
-    def __init__(self, body: AsyncIterator[Buffer]) -> None:
-        self._body = body
-        self._rest = memoryview(b"")
-        self.taken = 0
-
-    async def read(self, length: int) -> bytearray:
-        """Exactly `length` bytes. IncompleteBody when the body ends before."""
-        out = bytearray(length)
-        filled = 0
-        while filled < length:
-            if not self._rest:
-                chunk = await anext(self._body, None)
-                if chunk is None:
-                    got = self.taken + filled
-                    raise IncompleteBody(f"the body ended after {got} bytes, {length - filled} short of this stripe")
-                self._rest = memoryview(chunk)
-                continue
-            step = min(length - filled, len(self._rest))
-            out[filled : filled + step] = self._rest[:step]
-            self._rest = self._rest[step:]
-            filled += step
-        self.taken += length
-        return out
-
-    async def expect_end(self) -> None:
-        """IncompleteBody when more bytes come. Also runs the checks that a body makes at its end."""
-        while True:
-            if self._rest:
-                raise IncompleteBody(f"the body goes on after the announced {self.taken} bytes")
-            chunk = await anext(self._body, None)
-            if chunk is None:
-                return
-            self._rest = memoryview(chunk)
 
 
 class BlobWriter:
@@ -125,8 +90,9 @@ class BlobWriter:
             try:
                 self._peers.need_room()
                 await writer.start()
-                for stripe in range(writer.shape.stripes):
-                    await writer.add(stripe, await body.read(writer.shape.stripe_length(stripe)), update)
+                for windows in writer.windows():
+                    await body.fill(windows.cells)
+                    await writer.add(windows, update)
                 absent += [(segment, shard) for shard in await writer.finish()]
             except BaseException:
                 await writer.close()
@@ -163,7 +129,7 @@ def _ignore(_data: Buffer) -> None:
 
 
 class SegmentWriter:
-    """One segment on its way to its nodes: start, add every stripe in order, finish; close in any case."""
+    """One segment on its way to its nodes: start, add all its windows in order, finish; close in any case."""
 
     def __init__(self, peers: Peers, ref: BlobRef, segment: int, codec: Codec, label: BlobLabel) -> None:
         topology = peers.topology
@@ -197,7 +163,7 @@ class SegmentWriter:
         owners, handoff = topology.data_owners(self.partition), topology.handoff(self.partition)
         self._placer = Placer(owners, handoff, peers.takes_data, peers.is_full)
         self._sinks: list[_Sink] = []
-        self._stripe: asyncio.Task[None] | None = None
+        self._adding: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         for shard, header in enumerate(self._headers):
@@ -205,46 +171,51 @@ class SegmentWriter:
             kind = _OneShot if envelope_length(header) <= ONE_SHOT_BYTES_MAX else _Stream
             self._sinks.append(kind(self._peers, self._placer, self.partition, fragment, header))
 
-    async def add(self, stripe: int, data: bytearray, digest: Callable[[Buffer], object]) -> None:
-        """Hash, encode and queue one stripe. Returns while it is under way, once the one before is queued.
+    def windows(self) -> Iterator[Outgoing]:
+        """One after the other, to be filled with the body and added."""
+        step = max(1, WINDOW_BYTES // (self.shape.k * self.shape.cell_size))
+        prefixes = [sink.prefix for sink in self._sinks]
+        for first in range(0, self.shape.stripes, step):
+            yield Outgoing(self.shape, range(first, min(first + step, self.shape.stripes)), prefixes)
+            prefixes = [b""] * len(self._sinks)
+
+    async def add(self, windows: Outgoing, digest: Callable[[Buffer], object]) -> None:
+        """Hash, encode and queue what is in them. Returns while that is under way, once those before are queued.
 
         QuorumLost when so few nodes are left that what they lack could not even be rebuilt, InsufficientStorage when
         it is for lack of room and too few are left to acknowledge: why take what cannot be stored?"""
-        if self._stripe is not None:
-            await self._stripe
+        if self._adding is not None:
+            await self._adding
         left = sum(not sink.gave_up for sink in self._sinks)
         if left < self._ref.k or (left == self._ref.k and self._lacks_room()):
             raise self._too_few(left)
-        self._stripe = asyncio.create_task(self._process(stripe, data, digest))
+        self._adding = asyncio.create_task(self._process(windows, digest))
 
-    async def _process(self, stripe: int, data: bytearray, digest: Callable[[Buffer], object]) -> None:
-        if len(data) <= INLINE_WORK_BYTES_MAX:
-            digest(data)
-            sealed = self._encode(stripe, data)
+    async def _process(self, windows: Outgoing, digest: Callable[[Buffer], object]) -> None:
+        def hash_all() -> None:
+            for cell in windows.cells:
+                digest(cell)
+
+        def fragment(shard: int) -> FragmentId:
+            return FragmentId(self._ref.id, self._segment, shard)
+
+        if windows.size <= INLINE_WORK_BYTES_MAX:
+            hash_all()
+            windows.seal(self._codec, fragment)
         else:
             loop = asyncio.get_running_loop()
-            hashing = loop.run_in_executor(None, digest, data)
+            hashing = loop.run_in_executor(None, hash_all)
             try:
-                sealed = await loop.run_in_executor(None, self._encode, stripe, data)
+                await loop.run_in_executor(None, windows.seal, self._codec, fragment)
             finally:
                 await hashing
-        for sink, cell in zip(self._sinks, sealed, strict=True):
-            await sink.put(cell)
-
-    def _encode(self, stripe: int, data: bytearray) -> list[bytes]:
-        cells = split_stripe(data, self.shape, stripe)
-        length = self.shape.coding_length(stripe)
-        parity = self._codec.encode([pad(cell, length) for cell in cells])
-        shards: list[Buffer] = [*cells, *parity]
-        return [
-            b"".join((cell, seal(FragmentId(self._ref.id, self._segment, shard), stripe, cell)))
-            for shard, cell in enumerate(shards)
-        ]
+        for sink, window in zip(self._sinks, windows.windows, strict=True):
+            await sink.put(window)
 
     async def finish(self) -> list[int]:
         """Make every shard durable; returns those that could not be. Raises when fewer than k+1 are, and in time."""
-        if self._stripe is not None:
-            await self._stripe
+        if self._adding is not None:
+            await self._adding
         loop = asyncio.get_running_loop()
         streams = any(isinstance(sink, _Stream) for sink in self._sinks)  # those have taken their time already
         deadline = loop.time() + (SECOND_CHANCE_S if streams else limits.OPERATION_TIMEOUT_S)
@@ -355,15 +326,17 @@ class SegmentWriter:
 
     async def close(self) -> None:
         """Drop whatever is not durable; never raises for a node's failure."""
-        if self._stripe is not None and not self._stripe.done():
-            self._stripe.cancel()
-            await asyncio.gather(self._stripe, return_exceptions=True)
+        if self._adding is not None and not self._adding.done():
+            self._adding.cancel()
+            await asyncio.gather(self._adding, return_exceptions=True)
         for sink in self._sinks:
             await sink.close()
 
 
 class _Sink:
-    """Where the cells of one shard go. `error` is the last reason why a node did not take it."""
+    """Where the windows of one shard go. `error` is the last reason why a node did not take it."""
+
+    prefix = b""  # what the buffer of the first window begins with
 
     def __init__(
         self, peers: Peers, placer: Placer, partition: int, fragment: FragmentId, header: EnvelopeHeader
@@ -376,9 +349,9 @@ class _Sink:
         self._length = envelope_length(header)
         self.node: NodeId | None = placer.first(fragment.shard)
         self.error: ObjstoreError | None = None if self.node else placer.why_none()
-        self.gave_up = False  # it will not take another cell
+        self.gave_up = False  # it will not take another window
 
-    async def put(self, cell: bytes) -> None:
+    async def put(self, window: memoryview) -> None:
         raise NotImplementedError
 
     async def finish(self) -> bool:
@@ -396,10 +369,11 @@ class _OneShot(_Sink):
         self, peers: Peers, placer: Placer, partition: int, fragment: FragmentId, header: EnvelopeHeader
     ) -> None:
         super().__init__(peers, placer, partition, fragment, header)
-        self._pieces = [self._header]
+        self.prefix = self._header
+        self._pieces: list[memoryview] = []
 
-    async def put(self, cell: bytes) -> None:
-        self._pieces.append(cell)
+    async def put(self, window: memoryview) -> None:
+        self._pieces.append(window)
 
     async def finish(self) -> bool:
         while self.node is not None:
@@ -414,26 +388,26 @@ class _OneShot(_Sink):
 
     async def offer(self, node: NodeId) -> None:
         """Store the envelope on this node, or raise why not."""
-        envelope = b"".join(self._pieces)
+        envelope = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         assert len(envelope) == self._length
         request = FragPut(self._partition, self._fragment.pack())
         await self._peers.call(node, request, envelope, timeout_s=PUT_TIMEOUT_S)
 
 
 class _Stream(_Sink):
-    """Sends cells as they come; a node that fails is given up and the shard is rebuilt at the end."""
+    """Sends windows as they come; a node that fails is given up and the shard is rebuilt at the end."""
 
     def __init__(
         self, peers: Peers, placer: Placer, partition: int, fragment: FragmentId, header: EnvelopeHeader
     ) -> None:
         super().__init__(peers, placer, partition, fragment, header)
-        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue(CELLS_QUEUED)
+        self._queue: asyncio.Queue[memoryview | None] = asyncio.Queue(WINDOWS_QUEUED)
         self._stream: int | None = None
-        self._ended = False  # the last cell has been taken from the queue
+        self._ended = False  # the last window has been taken from the queue
         self._pump = asyncio.create_task(self._run())
 
-    async def put(self, cell: bytes) -> None:
-        await self._queue.put(cell)
+    async def put(self, window: memoryview) -> None:
+        await self._queue.put(window)
 
     async def finish(self) -> bool:
         await self._queue.put(None)
@@ -451,18 +425,18 @@ class _Stream(_Sink):
             await self._next()  # given up: let the writer go on without this shard
         return False
 
-    async def _next(self) -> bytes | None:
-        cell = await self._queue.get()
-        self._ended = cell is None
-        return cell
+    async def _next(self) -> memoryview | None:
+        window = await self._queue.get()
+        self._ended = window is None
+        return window
 
     async def _send_all(self) -> None:
         await self._open_somewhere()
         assert self.node is not None and self._stream is not None
         offset = len(self._header)
-        while (cell := await self._next()) is not None:
-            await self._peers.call(self.node, FragWrite(self._stream, offset), cell, timeout_s=PUT_TIMEOUT_S)
-            offset += len(cell)
+        while (window := await self._next()) is not None:
+            await self._peers.call(self.node, FragWrite(self._stream, offset), window, timeout_s=PUT_TIMEOUT_S)
+            offset += len(window)
         assert offset == self._length
         await self._peers.call(self.node, FragCommit(self._stream), timeout_s=COMMIT_TIMEOUT_S)
         self._stream = None

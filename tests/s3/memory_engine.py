@@ -15,11 +15,12 @@ from typing import cast
 
 from objstore.adapters.clock import SystemClock
 from objstore.engine.engine import Operations
+from objstore.engine.exact import ExactReader
 from objstore.engine.quotas import UsageSource
 from objstore.engine.reading import BlobReader
 from objstore.engine.registers import Registers
 from objstore.engine.types import Reach
-from objstore.engine.writing import BlobLabel, BlobWriter, ExactReader
+from objstore.engine.writing import BlobLabel, BlobWriter
 from objstore.model import limits
 from objstore.model.clock import Ballot, BallotClock
 from objstore.model.ids import BlobId, BucketId

@@ -10,7 +10,7 @@ import pytest
 from objstore.codec.envelope import seal
 from objstore.codec.erasure import get_codec
 from objstore.codec.stripes import SegmentShape, pad, split_stripe
-from objstore.codec.windows import open_window, remake, window_length
+from objstore.codec.windows import Outgoing, open_window, remake, window_length
 from objstore.model.errors import Corrupt
 from objstore.model.ids import BlobId
 from objstore.model.manifest import FragmentId
@@ -48,6 +48,25 @@ def test_any_k_windows_give_all_others_as_they_were_written(length: int) -> None
         made = remake(CODEC, shape, fragment, STRIPES, {shard: whole[shard] for shard in have}, list(whole))
         assert not made.bad
         assert {shard: bytes(window) for shard, window in made.windows.items()} == whole
+
+
+@pytest.mark.parametrize("prefix", [b"", b"header"])
+@pytest.mark.parametrize("length", [4 * K * CELL, 3 * K * CELL + 100, 3 * K * CELL + 1])
+def test_what_is_sent_is_what_the_format_says(length: int, prefix: bytes) -> None:
+    shape = SegmentShape(length, K, M, CELL)
+    out = Outgoing(shape, STRIPES, [prefix + bytes((shard,)) * len(prefix) for shard in range(K + M)])
+    rng = random.Random(length)
+    assert out.size == length - K * CELL  # all but the first stripe
+    body = b"".join(rng.randbytes(shape.stripe_length(stripe)) for stripe in STRIPES)
+    at = 0
+    for cell in out.cells:
+        cell[:] = body[at : at + len(cell)]
+        at += len(cell)
+    assert at == len(body)
+    out.seal(CODEC, fragment)
+    expected = windows(shape)
+    for shard, window in enumerate(out.windows):
+        assert bytes(window) == prefix + bytes((shard,)) * len(prefix) + expected[shard]
 
 
 @pytest.mark.parametrize("harm", ["flipped", "cut short", "of another shard", "of other stripes"])
