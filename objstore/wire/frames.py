@@ -24,6 +24,7 @@ from typing import Final, TypeAlias
 import msgspec
 from xxhash import xxh3_64_intdigest
 
+from objstore.codec.buffers import fresh_buffer
 from objstore.model import limits
 from objstore.model.errors import InvalidRequest, WireError
 
@@ -159,7 +160,7 @@ class FrameReader:
 
     def _begin_large(self, header: _Header) -> None:
         here = self._buffer[self._start + HEADER_BYTES : self._end]
-        self._large = memoryview(bytearray(header.body_length + header.payload_length))
+        self._large = memoryview(fresh_buffer(header.body_length + header.payload_length))  # seen only when it is full
         self._large[: len(here)] = here
         self._large_filled = len(here)
         self._large_header = header
