@@ -41,6 +41,10 @@ class File(Protocol):
     def pread(self, length: int, offset: int) -> bytes:
         """Up to `length` bytes; fewer only at the end of the file."""
 
+    def pread_cached(self, length: int, offset: int) -> Buffer | None:
+        """As `pread`, from memory and so without waiting; may be called on the loop. None: not all of it is there, or
+        nobody can say."""
+
     def pwrite(self, data: Buffer, offset: int) -> None:
         """All of it, or OSError. Not durable before `sync`."""
 

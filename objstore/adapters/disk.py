@@ -16,12 +16,14 @@ import fcntl
 import os
 from pathlib import PurePosixPath
 
+from objstore.codec.buffers import fresh_buffer
 from objstore.model.errors import Fatal
 from objstore.ports import Buffer
 
 _KEEP_SIZE = 0x01
 _PUNCH_HOLE = 0x02
 _NO_HOLES = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)  # the file system cannot; harmless
+_NO_WAIT: int = getattr(os, "RWF_NOWAIT", 0)  # Linux: read what is in the page cache
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -71,6 +73,16 @@ class LocalFile:
             pieces.append(data)
             have += len(data)
         return b"".join(pieces)
+
+    def pread_cached(self, length: int, offset: int) -> bytearray | None:
+        if not _NO_WAIT:
+            return None
+        buffer = fresh_buffer(length)
+        try:
+            done = os.preadv(self._fd, [buffer], offset, _NO_WAIT)
+        except OSError:  # nothing of it is in the page cache, or this file system cannot say; `pread` tells more
+            return None
+        return buffer if done == length else None
 
     def pwrite(self, data: Buffer, offset: int) -> None:
         done = os.pwrite(self._fd, data, offset)

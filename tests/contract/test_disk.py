@@ -86,6 +86,16 @@ def test_what_is_let_go_of_by_the_cache_is_still_what_was_written(disk: Disk) ->
     assert file.pread(20_000, 0) == b"x" * 10_000
 
 
+def test_a_read_from_memory_gives_all_that_was_asked_for_or_nothing(disk: Disk) -> None:
+    file = disk.open("f", create=True)
+    file.pwrite(bytes(range(256)) * 64, 0)
+    for offset, length in ((0, 16384), (4096, 12288), (4097, 5000), (16000, 384)):
+        found = file.pread_cached(length, offset)
+        assert found is None or bytes(found) == file.pread(length, offset)
+    assert file.pread_cached(385, 16000) is None  # it ends before
+    assert file.pread_cached(1, 1 << 30) is None
+
+
 def test_folders_and_names(disk: Disk) -> None:
     disk.make_dir("x/y")
     disk.make_dir("x/y")

@@ -38,6 +38,11 @@ class SimFile:
     def pread(self, length: int, offset: int) -> bytes:
         return bytes(self._checked().live[offset : offset + length])
 
+    def pread_cached(self, length: int, offset: int) -> bytes | None:
+        """Some reads find everything in memory, others not; which ones depends on nothing but the place."""
+        data = self.pread(length, offset)
+        return data if len(data) == length and (offset // BLOCK) % 2 else None
+
     def pwrite(self, data: Buffer, offset: int) -> None:
         inode = self._changed()
         raw = bytes(data)
