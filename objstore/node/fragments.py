@@ -50,6 +50,7 @@ from objstore.wire.messages import (
 logger = logging.getLogger(__name__)
 
 INLINE_IO_MAX = 64 * limits.KIB  # below, a read or write of the page cache is cheaper than a thread
+WRITTEN_LATER_MAX = 2 * limits.MIB  # up to here the thread that commits writes too: a thread of its own costs more
 DELETE_BATCH = 512
 LOST_BATCH = 512
 
@@ -131,15 +132,21 @@ class FragmentStore:
             if before.is_same:
                 await on_disk(length, lambda: verify_body(header, body))
                 return Ok(), b""
+            later = length <= WRITTEN_LATER_MAX
+            if later:
+                verify_body(header, body)
             extent = self.reserve(length, backfill=request.backfill)
             try:
-                await self.write(extent, payload, 0, lambda: verify_body(header, body))
+                if not later:
+                    await self.write(extent, payload, 0, lambda: verify_body(header, body))
                 held = Held(request.partition, extent, header_length, header.created_ms)
                 done = self.add(fragment, held, before, claim)
             except BaseException:
                 self.abandon(extent)
                 raise
-            await done
+            if later:
+                self._volumes.write_later(extent, payload)
+            await done  # within the budget: the payload may not be written before
         return Ok(), b""
 
     def check_partition(self, partition: int, fragment: bytes = b"") -> None:

@@ -11,6 +11,8 @@ and may run anywhere.
 Invariants
 - Extents start on 4096-byte borders; their padding belongs to them. So a freed extent frees whole blocks.
 - A volume that is closed for appends and empty is unlinked. Its number is not used again before a restart.
+- What `write_later` was given is written by the next job of `syncer`, before it syncs; when that fails, it is as if the
+  sync had failed. So an extent is in the index only with its bytes.
 - After ENOSPC from a sync nobody knows which unsynced pages were dropped. That volume takes no more extents and
   no extent still reserved in it can become kept (`syncer` fails for good); kept ones were synced before.
 - A volume that somebody removed or cut short (`close_lost`) is closed in the same way.
@@ -23,12 +25,12 @@ import errno
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from objstore.model.errors import InvalidRequest
 from objstore.model.limits import GIB
-from objstore.ports import Disk, File
+from objstore.ports import Buffer, Disk, File
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +88,7 @@ class _Volume:
     named: bool = False  # its name is durable
     poisoned: bool = False  # see the invariants
     gone: bool = False  # its name is; poisoned too
+    waiting: list[tuple[Extent, Buffer]] = field(default_factory=list)  # to be written before the next sync
 
 
 class Volumes:
@@ -208,6 +211,7 @@ class Volumes:
             else:
                 volume.reserved -= size
                 self.reserved_bytes -= size
+                volume.waiting = [(other, data) for other, data in volume.waiting if other != extent]
             assert volume.kept >= 0 and volume.reserved >= 0
             if volume.kept == volume.reserved == 0 and extent.volume != self._active:
                 dead.append(extent.volume)
@@ -229,15 +233,23 @@ class Volumes:
 
         return job
 
+    def write_later(self, extent: Extent, data: Buffer) -> None:
+        """Whoever makes the extent durable writes it, in the same thread. Only for a reserved extent whose commit is
+        queued: nobody looks at it before."""
+        self._volumes[extent.volume].waiting.append((extent, data))
+
     def syncer(self, number: int) -> Callable[[], None]:
         """The job that makes every write to this volume durable, its name included. OSError: see poisoning."""
         file = self.file(number)
         volume = self._volumes[number]
+        waiting, volume.waiting = volume.waiting, []
 
         def job() -> None:
             if volume.poisoned:
                 raise OSError(errno.ENOSPC, "an earlier sync of this volume ran out of space, or its file was cut")
             try:
+                for extent, data in waiting:
+                    file.pwrite(data, extent.offset)
                 file.sync()
                 if not volume.named:
                     self._disk.sync_dir(FOLDER)

@@ -127,6 +127,53 @@ def test_a_full_sync_poisons_the_volume_and_every_extent_reserved_in_it() -> Non
     assert volumes.file(kept.volume).pread(BLOCK, kept.offset) == b"k" * BLOCK
 
 
+def test_what_is_written_later_is_durable_when_the_next_sync_is() -> None:
+    for seed in range(20):
+        disk = SimDisk()
+        volumes = started(disk)
+        extents = [volumes.reserve(length) for length in (BLOCK, 100, 2 * BLOCK + 1)]
+        for number, extent in enumerate(extents):
+            volumes.write_later(extent, bytes([number + 1]) * extent.length)
+        volumes.syncer(extents[0].volume)()
+        for extent in extents:
+            volumes.keep(extent)
+        disk.crash(Random(seed))
+        again = started(disk, extents)
+        for number, extent in enumerate(extents):
+            read = again.file(extent.volume).pread(extent.length, extent.offset)
+            assert read == bytes([number + 1]) * extent.length
+
+
+def test_a_late_write_that_fails_keeps_every_extent_reserved_there_from_being_kept() -> None:
+    disk = SimDisk()
+    volumes = started(disk)
+    kept = stored(volumes, b"k" * BLOCK)
+    first, second = volumes.reserve(BLOCK), volumes.reserve(BLOCK)
+    volumes.write_later(first, b"1" * BLOCK)
+    volumes.write_later(second, b"2" * BLOCK)
+    disk.capacity = disk.used + BLOCK  # room for one of them
+    with pytest.raises(OSError, match="No space"):
+        volumes.syncer(first.volume)()
+    disk.capacity = 1 << 40
+    with pytest.raises(OSError, match="earlier sync"):  # nobody may believe that the second one was written
+        volumes.syncer(second.volume)()
+    volumes.release([first, second], kept=False)()
+    assert volumes.reserve(BLOCK).volume != kept.volume
+    assert volumes.file(kept.volume).pread(BLOCK, kept.offset) == b"k" * BLOCK
+
+
+def test_what_was_given_up_is_not_written_later() -> None:
+    disk = SimDisk()
+    volumes = started(disk)
+    given_up, other = volumes.reserve(BLOCK), volumes.reserve(BLOCK)
+    volumes.write_later(given_up, b"g" * BLOCK)
+    volumes.write_later(other, b"o" * BLOCK)
+    volumes.release([given_up], kept=False)()
+    volumes.syncer(other.volume)()
+    assert disk.used == BLOCK
+    assert volumes.file(other.volume).pread(BLOCK, other.offset) == b"o" * BLOCK
+
+
 def test_few_files_stay_open_however_many_volumes(tmp_path: Path) -> None:
     volumes = started(LocalDisk(tmp_path), files_max=4)
     extents = [stored(volumes, bytes([i]) * VOLUME) for i in range(12)]
