@@ -25,6 +25,7 @@ _log = logging.getLogger("gateway")
 
 XML_TYPE = "application/xml"
 SEND_BYTES = 256 << 10  # per write and per `send_idle_s`; a cell, so that a chunk of the engine is rarely cut
+AHEAD_BYTES = 1 << 20  # that wait for the client, so that several pieces leave in one system call
 WHOLE_BYTES_MAX = 64 << 10  # of a body that is handed over at once: what a connection buffers anyway
 _SHOWN = "%/:!$&'()*+,;=@~"
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_.~%/-]*")
@@ -107,10 +108,15 @@ async def stream(
         response.content_length = length
         await begin(call, response)
         left = length
+        transport = call.request.transport
+        if transport is not None:
+            transport.set_write_buffer_limits(high=AHEAD_BYTES)
         async with asyncio.timeout(None) as limit:
             progress = _Progress(limit, call.settings.send_idle_s)
             while chunk is not None:
                 left -= len(chunk)
+                if not left and transport is not None:
+                    transport.set_write_buffer_limits()  # what is left over waits with nobody looking: let it be little
                 for piece in _pieces(chunk):
                     progress.made()
                     await response.write(piece)
