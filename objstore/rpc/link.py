@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import socket
+import sys
 from collections import deque
-from collections.abc import Callable
 from typing import Any, Final, cast
 
 from objstore.model import limits
@@ -54,6 +54,7 @@ class Link(asyncio.BufferedProtocol):
         self.paused = False  # the transport holds more than WRITE_BUFFER_BYTES
         self.queue: deque[tuple[list[Buffer], asyncio.Future[Any] | None]] = deque()
         self._flush_due = False
+        self._is_vectored = sys.version_info >= (3, 12) or not isinstance(self.loop, asyncio.SelectorEventLoop)
 
     def received(self, event: Event) -> None:
         raise NotImplementedError
@@ -147,7 +148,6 @@ class Link(asyncio.BufferedProtocol):
         if self.lost is not None:
             return
         assert self.transport is not None
-        write = self.transport.write
         batch: list[Buffer] = []
         batched = 0
         while self.queue and not self.paused:
@@ -157,10 +157,20 @@ class Link(asyncio.BufferedProtocol):
             batch += frame
             batched += sum(map(len, frame))
             if batched >= _BATCH_BYTES:
-                _write_batch(write, batch)
+                self._write(batch)
                 batch, batched = [], 0
-        _write_batch(write, batch)
+        self._write(batch)
         self.flushed()
+
+    def _write(self, batch: list[Buffer]) -> None:
+        """One system call where that takes no copy: else the header of a large frame wakes the other side by itself."""
+        assert self.transport is not None
+        joined = _joined(batch)
+        if len(joined) > 1 and self._is_vectored:
+            self.transport.writelines(joined)
+            return
+        for buffer in joined:
+            self.transport.write(buffer)
 
     def _lose(self, reason: str) -> None:
         if self.lost is None:
@@ -169,16 +179,18 @@ class Link(asyncio.BufferedProtocol):
             self.on_lost(reason)
 
 
-def _write_batch(write: Callable[[Buffer], None], batch: list[Buffer]) -> None:
+def _joined(batch: list[Buffer]) -> list[Buffer]:
     """Runs of small buffers as one, large ones by themselves and uncopied, in order."""
+    joined: list[Buffer] = []
     run: list[Buffer] = []
     for buffer in batch:
         if len(buffer) <= _JOIN_BYTES_MAX:
             run.append(buffer)
             continue
         if run:
-            write(b"".join(run))
+            joined.append(b"".join(run))
             run = []
-        write(buffer)
+        joined.append(buffer)
     if run:
-        write(run[0] if len(run) == 1 else b"".join(run))
+        joined.append(run[0] if len(run) == 1 else b"".join(run))
+    return joined
