@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from objstore.codec.envelope import EnvelopeHeader, encode_header, envelope_length, shape_of
+from objstore.codec.envelope import EnvelopeHeader, encode_header, shape_of
 from objstore.codec.erasure import Codec, get_codec
 from objstore.codec.stripes import SegmentShape
 from objstore.codec.windows import Outgoing
@@ -30,6 +30,7 @@ from objstore.wire.messages import FragAbort, FragCommit, FragDelete, FragOpen, 
 
 ONE_SHOT_BYTES_MAX = limits.MIB  # up to here an envelope is kept and sent whole, so that a handoff needs no rebuild
 INLINE_WORK_BYTES_MAX = 64 * limits.KIB  # below this a thread costs more than the hashing and coding itself
+ONE_THREAD_BYTES_MAX = limits.MIB  # below this a second one costs more than coding, a tenth of hashing, takes
 WINDOW_BYTES = 4 * limits.MIB  # of the body that are coded and sent at once, in whole stripes
 WINDOWS_QUEUED = 1  # per shard: bounds a request's memory to a few windows
 PUT_TIMEOUT_S = 3.0
@@ -168,8 +169,10 @@ class SegmentWriter:
     async def start(self) -> None:
         for shard, header in enumerate(self._headers):
             fragment = FragmentId(self._ref.id, self._segment, shard)
-            kind = _OneShot if envelope_length(header) <= ONE_SHOT_BYTES_MAX else _Stream
-            self._sinks.append(kind(self._peers, self._placer, self.partition, fragment, header))
+            encoded = encode_header(header)
+            length = len(encoded) + self.shape.body_length(shard)
+            kind = _OneShot if length <= ONE_SHOT_BYTES_MAX else _Stream
+            self._sinks.append(kind(self._peers, self._placer, self.partition, fragment, encoded, length))
 
     def windows(self) -> Iterator[Outgoing]:
         """One after the other, to be filled with the body and added."""
@@ -199,11 +202,16 @@ class SegmentWriter:
         def fragment(shard: int) -> FragmentId:
             return FragmentId(self._ref.id, self._segment, shard)
 
-        if windows.size <= INLINE_WORK_BYTES_MAX:
+        def hash_and_seal() -> None:
             hash_all()
             windows.seal(self._codec, fragment)
+
+        loop = asyncio.get_running_loop()
+        if windows.size <= INLINE_WORK_BYTES_MAX:
+            hash_and_seal()
+        elif windows.size <= ONE_THREAD_BYTES_MAX:
+            await loop.run_in_executor(None, hash_and_seal)
         else:
-            loop = asyncio.get_running_loop()
             hashing = loop.run_in_executor(None, hash_all)
             try:
                 await loop.run_in_executor(None, windows.seal, self._codec, fragment)
@@ -339,14 +347,14 @@ class _Sink:
     prefix = b""  # what the buffer of the first window begins with
 
     def __init__(
-        self, peers: Peers, placer: Placer, partition: int, fragment: FragmentId, header: EnvelopeHeader
+        self, peers: Peers, placer: Placer, partition: int, fragment: FragmentId, header: bytes, length: int
     ) -> None:
         self._peers = peers
         self._placer = placer
         self._partition = partition
         self._fragment = fragment
-        self._header = encode_header(header)
-        self._length = envelope_length(header)
+        self._header = header
+        self._length = length  # of the whole envelope
         self.node: NodeId | None = placer.first(fragment.shard)
         self.error: ObjstoreError | None = None if self.node else placer.why_none()
         self.gave_up = False  # it will not take another window
@@ -366,9 +374,9 @@ class _OneShot(_Sink):
     """Keeps the whole small envelope, so that it can be offered to one node after the other."""
 
     def __init__(
-        self, peers: Peers, placer: Placer, partition: int, fragment: FragmentId, header: EnvelopeHeader
+        self, peers: Peers, placer: Placer, partition: int, fragment: FragmentId, header: bytes, length: int
     ) -> None:
-        super().__init__(peers, placer, partition, fragment, header)
+        super().__init__(peers, placer, partition, fragment, header, length)
         self.prefix = self._header
         self._pieces: list[memoryview] = []
 
@@ -398,9 +406,9 @@ class _Stream(_Sink):
     """Sends windows as they come; a node that fails is given up and the shard is rebuilt at the end."""
 
     def __init__(
-        self, peers: Peers, placer: Placer, partition: int, fragment: FragmentId, header: EnvelopeHeader
+        self, peers: Peers, placer: Placer, partition: int, fragment: FragmentId, header: bytes, length: int
     ) -> None:
-        super().__init__(peers, placer, partition, fragment, header)
+        super().__init__(peers, placer, partition, fragment, header, length)
         self._queue: asyncio.Queue[memoryview | None] = asyncio.Queue(WINDOWS_QUEUED)
         self._stream: int | None = None
         self._ended = False  # the last window has been taken from the queue
