@@ -180,7 +180,7 @@ class GroupCommit:
 
     async def close(self) -> None:
         """Waits until everything queued is durable or has failed, and all rows are in the store. The last call."""
-        if self.fatal is None:
+        if self.fatal is None and (self._journal.may_lead or self._task is not None):
             with contextlib.suppress(Overloaded):
                 self.submit([self._journal.level_row()])
         while self._task is not None:
@@ -257,6 +257,7 @@ class GroupCommit:
 
     def _store(self, batch: list[_Entry], syncers: dict[int, Callable[[], None]]) -> _Stored:
         """Blocking."""
+        journal = self._journal
         full: dict[int, OSError] = {}
         for number, sync in syncers.items():
             try:
@@ -269,7 +270,7 @@ class GroupCommit:
         records: list[bytes] = []
         indexed = False
         if batch[0].plan and self._ahead:
-            self._kv.commit([*self._waiting(), self._journal.end_row])
+            self._kv.commit([*self._waiting(), journal.end_row])
             indexed = True
         for entry in batch:
             if not any(number in full for number in entry.volumes):
@@ -277,24 +278,28 @@ class GroupCommit:
                 writes.extend(change.writes)
                 records.extend(change.records)
         ahead = [] if indexed else self._waiting()
-        light = all(entry.light for entry in batch) and self._ahead_bytes <= AHEAD_BYTES_MAX
+        light = self._may_wait(batch)
         if not records:
             assert not (light and writes), "INV-12: rows without records"
             if writes or (ahead and not light):
-                self._kv.commit([*ahead, *writes, *([self._journal.end_row] if ahead else [])])
+                self._kv.commit([*ahead, *writes, *([journal.end_row] if ahead else [])])
                 indexed = True
             return _Stored(full, None, indexed)
-        appended = self._journal.prepare(records)
+        appended = journal.prepare(records)
         try:
-            self._journal.append(appended)
-            if light and not self._journal.is_new_file(appended):
+            journal.append(appended)
+            if light and journal.may_lead and not journal.is_new_file(appended):
                 return _Stored(full, appended, indexed, writes)
-            self._kv.commit([*ahead, *writes, appended.row])
+            self._kv.commit([*ahead, *writes, appended.row, *([] if journal.may_lead else [journal.ahead_row()])])
+            journal.may_lead = True
         except OSError as error:
             if error.errno == errno.ENOSPC or error.errno in SHORTAGES:
-                self._journal.undo(appended)
+                journal.undo(appended)
             raise  # any other error ends the node; whether the row came through is seen at the next start
         return _Stored(full, appended, indexed=True)
+
+    def _may_wait(self, batch: list[_Entry]) -> bool:
+        return all(entry.light for entry in batch) and self._ahead_bytes <= AHEAD_BYTES_MAX
 
     def _waiting(self) -> list[Write]:
         return [(table, key, row) for (table, key), row in self._ahead.items()]

@@ -100,6 +100,7 @@ class Journal:
         self._old_bytes = 0  # of all files but the newest
         self.first = 1
         self.number = 0  # of the newest file; 0: there is none yet
+        self.may_lead = False  # the index knows that files may hold what its rows do not
         self.incomplete = False  # records of the rows are missing from the files
 
     @property
@@ -133,7 +134,8 @@ class Journal:
             records = self._reopen()
         else:
             self._end = 0
-        if self.number and self._file is None and kv.get(TABLE, _AHEAD) is not None:
+        self.may_lead = kv.get(TABLE, _AHEAD) is not None
+        if self.number and self._file is None and self.may_lead:
             raise DamagedKV(
                 "the newest file of the record journal is gone or cut, and may have had more in it than the index"
             )

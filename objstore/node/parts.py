@@ -65,7 +65,8 @@ def recover(
     registers = RegisterStore(kv, commits, space, partitions)
     fragments = FragmentStore(kv, volumes, commits, space, clock, found.cluster_id, partitions)
     ahead = records.recover(kv)
-    kv.commit([*register_rows.caught_up(kv, ahead), records.end_row, records.ahead_row()])
+    if ahead:
+        kv.commit([*register_rows.caught_up(kv, ahead), records.end_row])
     lost.recover()
     registers.recover()
     fragments.recover()

@@ -3,7 +3,8 @@
 One look: change counters of all nodes, registers of partitions that changed, counters again, fragments of
 partitions that changed, then judging. Registers come before fragments on purpose: whatever was committed when
 the registers were read has its fragments on disk when they are listed, so a fresh object never looks damaged.
-A partition that changes all the time is read every BUSY_S only, unless an object just seen needs it.
+A partition that changes all the time is read every BUSY_S only, and the rarer the longer that takes, unless an object
+just seen needs it.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ log = logging.getLogger(__name__)
 
 STATS_TIMEOUT_S = 1.0
 WIDTH = 16  # calls in flight
-BUSY_S = 5.0  # how often a partition that never rests is read
+BUSY_S = 5.0  # how often a partition that never rests is read,
+BUSY_SHARE = 0.025  # but it is not being read for more of the time than this
 SETTLED_MS = 2000  # a younger write may still be on its way to some replicas
 LIST_LIMIT = 8192
 JUDGED_AT_ONCE = 200  # between two turns of the event loop: a few ms
@@ -53,13 +55,14 @@ class _Read:
     signature: tuple[object, ...] | None = None
     seen: tuple[object, ...] | None = None
     at: float = 0.0
+    took_s: float = 0.0
 
     def due(self, signature: tuple[object, ...], now: float) -> bool:
         rests = signature == self.seen
         self.seen = signature
         if signature == self.signature:
             return False
-        return rests or self.signature is None or now - self.at >= BUSY_S
+        return rests or self.signature is None or now - self.at >= max(BUSY_S, self.took_s / BUSY_SHARE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,7 @@ class Surveyor:
         needed: dict[int, None] = {}
 
         async def one(partition: int) -> None:
+            began = self._clock.monotonic()
             try:
                 complete = await self._read_partition(topology, partition, due[partition], digests, needed)
             except ObjstoreError as error:
@@ -163,6 +167,7 @@ class Surveyor:
                 return
             look = self._meta[partition]
             look.signature, look.at = look.seen if complete else None, now
+            look.took_s = self._clock.monotonic() - began
             if self._is_majority(topology, partition, [n for n in due[partition] if (n, partition) in digests]):
                 look.known_at = now
 

@@ -97,7 +97,7 @@ CANARIES = (
     Canary(
         "rows that wait pass those that cannot",
         COMMIT,
-        (Edit("self._kv.commit([*ahead, *writes, appended.row])", "self._kv.commit([*writes, appended.row])"),),
+        (Edit("self._kv.commit([*ahead, *writes, appended.row,", "self._kv.commit([*writes, appended.row,"),),
         "pytest tests/unit/node/test_ahead.py",
         "INV-12: the end of the journal is committed without the rows that waited before it",
     ),
