@@ -1,8 +1,8 @@
 """Checking an envelope where it lies: read in whole cells, compared with its checksums and with its name.
 
 Blocking; run in an executor. What it reads may come from the page cache, unless `fresh` is asked for: then the range
-is dropped from the cache before (`File.uncache`, which is advice), and after, so that reading everything once does not
-push out what clients read.
+is dropped from the cache before (`File.uncache`, which is advice), and after unless it was there, so that reading
+everything once leaves in the cache what clients read, and nothing else.
 """
 
 from __future__ import annotations
@@ -41,12 +41,15 @@ def find_damage(
     """None: it is sound. OSError when the medium does not even answer."""
     if not how.fresh:
         return _find(file, extent, header_length, fragment, cluster_id, how.body)
-    span = padded(extent.length if how.body else header_length)
+    span_used = extent.length if how.body else header_length
+    span = padded(span_used)
+    was_cached = file.pread_cached(1, extent.offset + span_used - 1) is not None
     file.uncache(extent.offset, span)
     try:
         return _find(file, extent, header_length, fragment, cluster_id, how.body)
     finally:
-        file.uncache(extent.offset, span)
+        if not was_cached:
+            file.uncache(extent.offset, span)
 
 
 def _find(
