@@ -16,7 +16,7 @@ import fcntl
 import os
 from pathlib import PurePosixPath
 
-from objstore.codec.buffers import fresh_buffer
+from objstore.model.buffers import fresh_buffer
 from objstore.model.errors import Fatal
 from objstore.ports import Buffer
 

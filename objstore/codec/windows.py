@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from objstore.codec.buffers import fresh_buffer
 from objstore.codec.envelope import CHECKSUM, open_cell, seal
 from objstore.codec.erasure import Codec
 from objstore.codec.stripes import SegmentShape, pad
+from objstore.model.buffers import fresh_buffer
 from objstore.model.errors import Corrupt
 from objstore.model.manifest import FragmentId
 from objstore.ports import Buffer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
-from objstore.codec.buffers import fresh_buffer
+from objstore.model.buffers import fresh_buffer
 from objstore.model.errors import IncompleteBody
 from objstore.ports import Buffer
 

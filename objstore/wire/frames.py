@@ -24,8 +24,8 @@ from typing import Final, TypeAlias
 import msgspec
 from xxhash import xxh3_64_intdigest
 
-from objstore.codec.buffers import fresh_buffer
 from objstore.model import limits
+from objstore.model.buffers import fresh_buffer
 from objstore.model.errors import InvalidRequest, WireError
 
 Buffer: TypeAlias = bytes | bytearray | memoryview

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 
-# A prototype of our own, as in `isal`: it runs with the GIL held and raises what the C function set (MemoryError).
+# A prototype of our own, as in `codec.isal`: it runs with the GIL held and raises MemoryError.
 _new_bytearray: Callable[[None, int], bytearray] = ctypes.PYFUNCTYPE(
     ctypes.py_object, ctypes.c_void_p, ctypes.c_ssize_t
 )(("PyByteArray_FromStringAndSize", ctypes.pythonapi))
