@@ -8,13 +8,15 @@ simulated event loop has virtual time and runs executor jobs inline.
 
 from __future__ import annotations
 
-import asyncio
 import errno
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from objstore.model.errors import ObjstoreError
 from objstore.wire.messages import Reply, Request
+
+if TYPE_CHECKING:  # whoever only asks, without a loop, starts faster without it
+    import asyncio
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 

@@ -53,6 +53,7 @@ IMPURE = (
 
 PURE_BUT = {
     ("objstore.codec.isal", "pathlib"): "finds the shared library, once, when it is first asked for",
+    ("objstore.ports", "asyncio"): "the type of a future, in what a service says of an answer that has to wait",
 }
 
 
