@@ -9,6 +9,7 @@ from typing import NamedTuple
 from objstore.cluster.port import MAP_KEY
 from objstore.engine.keystate import state_of
 from objstore.engine.movestate import homes_of, moves_of
+from objstore.model.clock import ZERO
 from objstore.model.cluster import decode_map
 from objstore.model.errors import Corrupt, NotFound
 from objstore.model.ids import SYSTEM_BUCKET, NodeId
@@ -25,6 +26,7 @@ from objstore.model.records import (
 )
 from objstore.node import index, register_rows
 from objstore.node.journal import files_in
+from objstore.node.journal_format import value_length
 from objstore.node.lost import Life
 from objstore.placement.topology import Topology
 from objstore.wire.messages import FragVerify
@@ -96,13 +98,25 @@ def homes(topology: Topology, blobs: list[BlobRef]) -> dict[tuple[NodeId, bytes]
 # --- registers --------------------------------------------------------------------------------------------
 
 
+def written_on(machine: SimNode) -> Iterator[tuple[bytes, register_rows.Held]]:
+    """(place, register) of all that was accepted and is durable, with the rows that wait behind the journal."""
+    assert machine.service is not None
+    commits = machine.service._commits
+    places = {row.place: None for row in register_rows.all_rows(machine.rows)}
+    for (table, key), raw in commits._ahead.items():
+        if table == register_rows.REG and raw is not None:
+            places[register_rows.unpack(key, raw).place] = None
+    for place in places:
+        held = register_rows.load(commits, place)
+        if held.acceptor.accepted != ZERO:
+            yield place, held
+
+
 def registers_on(machine: SimNode) -> Iterator[tuple[int, bytes, Held]]:
     """(partition, key, what is held) of everything written."""
-    for row in register_rows.all_rows(machine.rows):
-        if row.is_written:
-            state = register_rows.complete(machine.rows, row, with_data=False).state
-            body = decode(state, Register).body if state else b""
-            yield int.from_bytes(row.place[:2], "big"), row.place[2:], Held(row.accepted, body)
+    for place, held in written_on(machine):
+        body = decode(held.state, Register).body if held.state else b""
+        yield int.from_bytes(place[:2], "big"), place[2:], Held(held.acceptor.accepted.pack(), body)
 
 
 def replicas(cluster: SimCluster, topology: Topology) -> dict[int, dict[NodeId, dict[bytes, Held]]]:
@@ -140,11 +154,9 @@ def journal_differs(machine: SimNode, cluster_id: str) -> list[str]:
         for partition, places in life.places.items()
         for key, place in places.items()
     }
-    held = {}
-    for row in register_rows.all_rows(machine.rows):
-        if row.is_written:
-            held[row.place] = row.accepted, *register_rows.load(machine.rows, row.place)[1:]
-    live = sum(row.record_length for row in register_rows.all_rows(machine.rows) if row.is_written)
+    written = dict(written_on(machine))
+    held = {place: (one.acceptor.accepted.pack(), *one[1:]) for place, one in written.items()}
+    live = sum(value_length(len(place) - 2, *map(len, one[1:])) for place, one in written.items())
     if machine.service._registers.live_bytes != live:
         counted = machine.service._registers.live_bytes
         return [f"{machine.name}: counts {counted} bytes of its journal as live, the rows say {live}"]

@@ -86,7 +86,7 @@ CANARIES = (
     Canary(
         "journal after the answer",
         COMMIT,
-        (Edit("            self._journal.append(appended)\n", ""),),
+        (Edit("            journal.append(appended)\n", ""),),
         "pytest tests/unit/node/test_journal.py",
         "INV-12: a register is acknowledged that is in the index and not in the journal",
         limit=1,
