@@ -106,3 +106,4 @@ class Engine(Operations):
         await self._reachability.close()
         await self._writer.close()
         await self._reader.close()
+        self.peers.close()

@@ -57,6 +57,7 @@ class Peers:
         self._asked = 0  # nodes, for the map
         self._encoded_request: Request | None = None  # the last one, and
         self._encoded = b""
+        self._closed = False
         self._look_after = 0.0  # when the leases may be read again for a node that does not answer
 
     @property
@@ -188,9 +189,15 @@ class Peers:
         if not self.directory.lease(node):
             self._unlisted.add(node)
 
+    def close(self) -> None:
+        """Connections are about to end, and what is still under way on them: that says nothing of the nodes."""
+        self._closed = True
+
     def _look_again(self) -> None:
         """A node does not answer where it is looked for. That it registered anew may not have reached us yet: the
         answer to a watch can be lost, and the next one is far away. Nobody waits; once per REFRESH_S is enough."""
+        if self._closed:
+            return
         if self.directory.topology is not None and self._clock.monotonic() >= self._look_after:
             self._look_after = self._clock.monotonic() + REFRESH_S
             self._begin_refresh()

@@ -77,6 +77,7 @@ class Repairer:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
         await self._election.close()
+        self._peers.close()
 
     async def _run(self) -> None:
         while True:
