@@ -10,7 +10,8 @@ import msgspec
 from objstore.model.formats import json_decoder
 
 FORMAT = 1
-OPERATIONS = ("put", "get", "range", "head", "list", "delete", "mixed")
+OPERATIONS = ("put", "get", "range", "head", "list", "delete", "mixed", "degraded", "repair")
+READS = ("get", "degraded", "repair")  # whose load are GETs of whole objects
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -24,9 +25,15 @@ class Endpoint(msgspec.Struct, frozen=True):
     region: str = "us-east-1"
     tls: bool = False
 
+    @property
+    def authority(self) -> str:
+        """As the header Host says it."""
+        return self.host if self.port == (443 if self.tls else 80) else f"{self.host}:{self.port}"
+
 
 class Phase(msgspec.Struct, frozen=True):
-    """Some operations of one kind, as many at a time as there are connections."""
+    """Some operations of one kind, as many at a time as there are connections. Degraded: GETs while nodes are dead;
+    repair: what a dead node held is made again, and GETs go on at `rate`, if there is one."""
 
     operation: str
     size: int  # of an object, in bytes
@@ -37,6 +44,8 @@ class Phase(msgspec.Struct, frozen=True):
     verify: bool = False  # the digest of every whole object that is read
     objects: int = 0  # no more than so many are written; 0: as many as there is time for
     keys: int = 1000  # in a page of a listing
+    prepared: int = 0  # objects that there are before it at least; 0: some
+    rate: float = 0.0  # operations per second, begun when they are due; 0: each when the one before it has ended
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -129,6 +138,8 @@ class Measured(msgspec.Struct, frozen=True):
     mismatches: int = 0
     keys: int = 0
     marks: list[Mark] = []
+    before: Quantiles | None = None  # of repair: the latency of the same GETs before it
+    early: bool = False  # it was ended before its time
 
     @property
     def ops_per_s(self) -> float:

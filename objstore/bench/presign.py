@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Sequence
 from urllib.parse import quote
 
 EXPIRES_S = 86_400
+_PLAIN = re.compile(r"[A-Za-z0-9/\-._~]*")  # is encoded as it stands
 
 
 class Signer:
@@ -35,7 +37,7 @@ class Signer:
     def target(self, method: str, path: str, query: Sequence[tuple[str, str]] = ()) -> str:
         """Path and query, signed. `path` begins with "/" and is not encoded; the names in `query` begin with a letter
         after "X", which is where the order of the fields comes from."""
-        encoded = quote(path, safe="/-._~")
+        encoded = path if _PLAIN.fullmatch(path) else quote(path, safe="/-._~")
         more = "".join(f"&{quote(name, safe='-._~')}={quote(value, safe='-._~')}" for name, value in sorted(query))
         if query and min(name for name, _ in query) < "X-Amz-T":
             raise ValueError("these names would have to come first")

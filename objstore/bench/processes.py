@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import os
 import re
+import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from objstore.model.errors import ObjstoreError
 BEGIN_AFTER_S = 0.3  # so that all processes have read their jobs by then
 ENDING_S = 90.0  # for what is under way when the time is over
 LINE_BYTES_MAX = 4 << 20
+SAMPLE_S = 0.5
 
 Told = Callable[[int, Tick], None]
 
@@ -34,6 +36,8 @@ class Workers:
     def __init__(self, count: int) -> None:
         self._count = count
         self._processes: list[asyncio.subprocess.Process] = []
+        self._at_work: set[int] = set()  # numbers of those that have a job
+        self._ending = False
 
     async def __aenter__(self) -> Workers:
         for _ in range(self._count):
@@ -50,12 +54,33 @@ class Workers:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
         await asyncio.gather(*(process.communicate() for process in self._processes))  # which closes the pipes too
+        self._processes.clear()
+
+    async def restart(self) -> None:
+        """After a job that was broken off: nobody works on."""
+        await self.__aexit__()
+        await self.__aenter__()
+
+    def end_early(self) -> None:
+        """Those that have a job end it now, and say what they have measured."""
+        self._ending = True
+        for number in self._at_work:
+            self._end(number)
+
+    def _end(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._processes[number].send_signal(signal.SIGTERM)
 
     async def do(self, jobs: Sequence[Job], told: Told) -> list[Done]:
         """One job per process, begun together. Broken if one of them ends."""
         begin_s = time.monotonic() + BEGIN_AFTER_S
         begun = [msgspec.structs.replace(job, begin_s=begin_s) for job in jobs]
-        return list(await asyncio.gather(*(self._one(job, told) for job in begun)))
+        self._ending = False
+        try:
+            return list(await asyncio.gather(*(self._one(job, told) for job in begun)))
+        except BaseException:
+            await asyncio.shield(self.restart())
+            raise
 
     async def _one(self, job: Job, told: Told) -> Done:
         process = self._processes[job.process]
@@ -69,9 +94,15 @@ class Workers:
                     line = decode_line(raw)
                     if isinstance(line, Done):
                         return line
+                    if job.process not in self._at_work:  # before its first tick it may not have read the job
+                        self._at_work.add(job.process)
+                        if self._ending:
+                            self._end(job.process)
                     told(job.process, line)
         except TimeoutError:
             raise Broken(f"a process of the load has not ended its phase after {deadline:.0f} s") from None
+        finally:
+            self._at_work.discard(job.process)
         raise Broken("a process of the load has ended; what it said stands above")
 
 
@@ -83,15 +114,52 @@ class Usage:
 
 def usage(pids: Iterable[int]) -> Usage:
     """Of those processes that still run, together."""
-    ticks, pages = 0, 0
-    for pid in pids:
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        ticks += int(fields[11]) + int(fields[12])
-        pages += int(fields[21])
-    return Usage(ticks / os.sysconf("SC_CLK_TCK"), pages * os.sysconf("SC_PAGE_SIZE"))
+    found = [one for pid in pids if (one := _of(pid))]
+    return Usage(sum(one[1] for one in found), sum(one[2] for one in found))
+
+
+def _of(pid: int) -> tuple[int, float, int] | None:
+    """When it was started (in the kernel's ticks), CPU seconds, resident bytes; None: it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    cpu_s = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return int(fields[19]), cpu_s, int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
+
+
+class Meter:
+    """CPU that processes use while some of them end and others are started: the last that was seen of each counts.
+
+    `look` now and then, at least at the beginning and at the end."""
+
+    def __init__(self, pids: Callable[[], Sequence[int]]) -> None:
+        self._pids = pids
+        self._first: dict[tuple[int, int], float] = {}  # by pid and start
+        self._last: dict[tuple[int, int], float] = {}
+        self._looked = False
+        self.rss_bytes = 0
+
+    def look(self) -> None:
+        self.rss_bytes = 0
+        for pid in self._pids():
+            if (found := _of(pid)) is None:
+                continue
+            started, cpu_s, rss = found
+            self._first.setdefault((pid, started), 0.0 if self._looked else cpu_s)
+            self._last[pid, started] = cpu_s
+            self.rss_bytes += rss
+        self._looked = True
+
+    @property
+    def cpu_s(self) -> float:
+        """Since the first look."""
+        return sum(self._last.values()) - sum(self._first.values())
+
+    async def watch(self) -> None:
+        while True:
+            self.look()
+            await asyncio.sleep(SAMPLE_S)
 
 
 def matching(pattern: str) -> list[int]:
@@ -108,7 +176,7 @@ def matching(pattern: str) -> list[int]:
     return found
 
 
-def _ancestors(pid: int) -> Iterable[int]:
+def _ancestors(pid: int) -> Iterator[int]:
     while pid > 1:
         yield pid
         try:

@@ -15,6 +15,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
@@ -22,12 +23,14 @@ from objstore.bench.connection import Answer, Connection, open_connection
 from objstore.bench.histogram import Histogram
 from objstore.bench.model import Done, Endpoint, Job, Mark, Measured, Phase, Quantiles, Second, Tick
 from objstore.bench.presign import Signer
-from objstore.bench.processes import BEGIN_AFTER_S, Usage, Workers, usage
+from objstore.bench.processes import BEGIN_AFTER_S, Meter, Workers
 from objstore.model.errors import InvalidRequest, ObjstoreError, Unavailable
 
 PREFIX = "objstore-bench-"
 FILL_BYTES = 256 << 20  # written for phases that read
 FILL_OBJECTS = (16, 5000)  # at least, at most
+FILL_CONNECTIONS = 16  # at least
+FILL_S = 24 * 3600.0
 _KEYS = re.compile(rb"<Key>([^<]*)</Key>")
 
 Progress = Callable[[Phase, float, Tick], None]  # (phase, seconds since its begin, all processes together)
@@ -48,9 +51,10 @@ class Session:
     def __init__(
         self, endpoint: Endpoint, workers: Workers, processes: int, pids: Callable[[], Sequence[int]] | None = None
     ) -> None:
-        """`pids`: of the server's processes, asked anew for every phase."""
+        """`pids`: of the server's processes, asked anew again and again."""
         self.endpoint = endpoint
         self.bucket = PREFIX + secrets.token_hex(6)
+        self.is_over = False  # nothing more is to be measured
         self._workers, self._processes, self._pids = workers, processes, pids
         self._seed = secrets.randbits(48)
         self._connection: Connection | None = None
@@ -59,7 +63,7 @@ class Session:
     async def __aenter__(self) -> Session:
         answer = await self._ask("PUT", "")
         if answer.status != 200:
-            await self._hang_up()
+            self._hang_up()
             raise InvalidRequest(f"{self.endpoint.name} does not make a bucket: {_problem(answer)}")
         return self
 
@@ -67,48 +71,51 @@ class Session:
         try:
             await asyncio.shield(self._remove())
         finally:
-            await self._hang_up()
+            self._hang_up()
 
-    async def _hang_up(self) -> None:
+    def _hang_up(self) -> None:
         if self._connection is not None:
             self._connection.close()
-            await asyncio.sleep(0)
+
+    def end_early(self) -> None:
+        """The phase under way ends now, with what it has measured."""
+        self.is_over = True
+        self._workers.end_early()
 
     async def measure(self, phase: Phase, progress: Progress, happenings: Sequence[Happening] = ()) -> Measured:
         if phase.operation != "put":
             await self._fill(phase, progress)
         if phase.operation == "delete":  # each object once
             phase = msgspec.structs.replace(phase, warmup_s=0.0)
-        series = _Series(phase, progress)
+        series = Series(phase, progress)
         marks: list[Mark] = []
-        before: list[Usage] = []
         waiting = asyncio.create_task(_happen(happenings, phase, marks))
-        looking = asyncio.create_task(self._look(phase, before))
+        meter = Meter(self._pids) if self._pids is not None else None
+        looking = asyncio.create_task(_look(meter, BEGIN_AFTER_S + phase.warmup_s))
         try:
             done = await self._run(phase, series.add)
+            if meter is not None:
+                meter.look()
         finally:
             waiting.cancel()
             looking.cancel()
-        after = usage(self._pids()) if self._pids is not None else None
-        used = after.cpu_s - before[0].cpu_s if before and after is not None else None
-        rss = after.rss_bytes if after is not None else None
-        return summary(phase, done, series.seconds, marks, server_cpu_s=used, rss=rss)
-
-    async def _look(self, phase: Phase, found: list[Usage]) -> None:
-        """What the server has used when the measured time begins."""
-        await asyncio.sleep(BEGIN_AFTER_S + phase.warmup_s)
-        if self._pids is not None:
-            found.append(usage(self._pids()))
+        await asyncio.gather(waiting, looking, return_exceptions=True)
+        if phase.operation in ("delete", "mixed"):
+            self._written.clear()
+            await self._remove_objects()  # what is left has gaps that readers would not know
+        found = summary(phase, done, series.seconds, marks, meter)
+        return msgspec.structs.replace(found, early=self.is_over)
 
     async def _fill(self, phase: Phase, progress: Progress) -> None:
         have = sum(self._written.get(phase.size, []))
-        wanted = max(FILL_OBJECTS[0], min(FILL_OBJECTS[1], FILL_BYTES // max(1, phase.size)))
+        wanted = phase.prepared or max(FILL_OBJECTS[0], min(FILL_OBJECTS[1], FILL_BYTES // max(1, phase.size)))
         if have >= wanted or (have and phase.operation == "delete"):
             return
         fill = msgspec.structs.replace(
-            phase, operation="put", seconds=3600.0, warmup_s=0.0, objects=wanted - have, verify=False
-        )
-        done = await self._run(fill, _Series(fill, progress).add)
+            phase, operation="put", connections=max(phase.connections, FILL_CONNECTIONS), seconds=FILL_S, warmup_s=0.0,
+            objects=wanted - have, verify=False, rate=0.0,
+        )  # fmt: skip
+        done = await self._run(fill, Series(fill, progress).add)
         if errors := _errors(done):
             raise Unavailable(f"{self.endpoint.name} does not take the objects to read: {errors}")
 
@@ -126,9 +133,6 @@ class Session:
         done = await self._workers.do(jobs, told)
         if phase.operation == "put":
             self._written[phase.size] = [one.written for one in done]
-        elif phase.operation in ("delete", "mixed"):
-            self._written.clear()
-            await self._remove_objects()  # what is left has gaps that readers would not know
         return done
 
     # --- the bucket ---
@@ -137,22 +141,26 @@ class Session:
         self, method: str, path: str, query: tuple[tuple[str, str], ...] = (), body: bytes = b"", more: bytes = b""
     ) -> Answer:
         endpoint = self.endpoint
-        host = endpoint.host if endpoint.port in (80, 443) else f"{endpoint.host}:{endpoint.port}"
         now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        signer = Signer(endpoint.access_key, endpoint.secret, endpoint.region, host, now)
+        signer = Signer(endpoint.access_key, endpoint.secret, endpoint.region, endpoint.authority, now)
         target = signer.target(method, f"/{self.bucket}{path}", query)
         length = b"Content-Length: %d\r\n" % len(body)
-        head = f"{method} {target} HTTP/1.1\r\nHost: {host}\r\n".encode() + length + more + b"\r\n"
+        head = f"{method} {target} HTTP/1.1\r\nHost: {endpoint.authority}\r\n".encode() + length + more + b"\r\n"
+        loop = asyncio.get_running_loop()
         for attempt in (0, 1):
+            connection, self._connection = self._connection, None  # one that was given up is not used again
             try:
-                if self._connection is None or not self._connection.is_open:
-                    self._connection = await open_connection(endpoint.host, endpoint.port, tls=endpoint.tls)
-                return await self._connection.ask(head, (body,) if body else (), keep=True)
-            except (OSError, TimeoutError) as error:
+                if connection is None or not connection.is_open:
+                    opened = partial(open_connection, endpoint.host, endpoint.port, tls=endpoint.tls)
+                    connection = await loop.run_in_executor(None, opened)
+                asked = partial(connection.ask, head, (body,) if body else (), keep=True)
+                answer = await loop.run_in_executor(None, asked)
+            except OSError as error:
                 if attempt:
-                    raise Unavailable(
-                        f"{endpoint.name} ({endpoint.host}:{endpoint.port}) does not answer: {error}"
-                    ) from None
+                    raise Unavailable(f"{endpoint.name} ({endpoint.authority}) does not answer: {error}") from None
+            else:
+                self._connection = connection
+                return answer
         raise AssertionError
 
     async def _remove_objects(self) -> None:
@@ -175,7 +183,7 @@ class Session:
             raise Unavailable(f"the bucket {self.bucket} is left: {_problem(answer)}")
 
 
-class _Series:
+class Series:
     """The ticks of all processes, as seconds of the phase."""
 
     def __init__(self, phase: Phase, progress: Progress) -> None:
@@ -196,6 +204,13 @@ class _Series:
         return [Second(float(at), *counts) for at, counts in sorted(self._found.items()) if at < last]
 
 
+async def _look(meter: Meter | None, after_s: float) -> None:
+    """From when the measured time begins."""
+    await asyncio.sleep(after_s)
+    if meter is not None:
+        await meter.watch()
+
+
 async def _happen(happenings: Sequence[Happening], phase: Phase, marks: list[Mark]) -> None:
     loop = asyncio.get_running_loop()
     begin = loop.time() + BEGIN_AFTER_S + phase.warmup_s
@@ -210,9 +225,8 @@ async def _happen(happenings: Sequence[Happening], phase: Phase, marks: list[Mar
 
 
 def summary(
-    phase: Phase, done: Sequence[Done], series: list[Second], marks: list[Mark],
-    *, server_cpu_s: float | None, rss: int | None,
-) -> Measured:  # fmt: skip
+    phase: Phase, done: Sequence[Done], series: list[Second], marks: list[Mark], meter: Meter | None
+) -> Measured:
     latency, first = Histogram(), Histogram()
     for one in done:
         latency.merge(Histogram(one.counts, one.total_us, one.longest_us))
@@ -225,13 +239,13 @@ def summary(
         bytes=sum(one.bytes for one in done),
         errors=_errors(done),
         retried=sum(one.retried for one in done),
-        latency=_quantiles(latency),
+        latency=quantiles(latency),
         first_byte=Quantiles(*(first.quantile_us(share) / 1000 for share in (0.5, 0.9, 0.99, 0.999))),
         series=series,
         client_cpu_s=sum(one.cpu_s for one in done),
         processes=len(done),
-        server_cpu_s=server_cpu_s,
-        server_rss_bytes=rss,
+        server_cpu_s=meter.cpu_s if meter is not None else None,
+        server_rss_bytes=meter.rss_bytes if meter is not None else None,
         verified=sum(one.verified for one in done),
         mismatches=sum(one.mismatches for one in done),
         keys=sum(one.keys for one in done),
@@ -239,7 +253,7 @@ def summary(
     )
 
 
-def _quantiles(found: Histogram) -> Quantiles:
+def quantiles(found: Histogram) -> Quantiles:
     p50, p90, p99, p999 = (found.quantile_us(share) / 1000 for share in (0.5, 0.9, 0.99, 0.999))
     return Quantiles(p50, p90, p99, p999, found.longest_us / 1000, found.mean_us / 1000)
 

@@ -1,243 +1,308 @@
 """One process of the load: `python -m objstore.bench.worker`. Reads jobs as lines, writes ticks and results as lines.
 
-Every connection asks, waits for the answer, and asks again. What is measured is from the first byte sent to the last
+Every connection asks, waits for the answer, and asks again; or, at a given rate, when the next operation is due. What
+is measured is from the first byte sent (or from when it was due, so that waiting for a slow server counts) to the last
 byte received, with the one other attempt that a refusal or a broken connection gets.
+
+There is no event loop and there are no tasks: what the load spends on the machine of the server is taken away from what
+it measures, and one `epoll` over plain sockets spends the least. SIGTERM ends a phase early, with what was measured.
 """
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
+import heapq
+import itertools
 import os
 import random
 import resource
+import select
+import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
+from types import FrameType
 
-import xxhash
-
-from objstore.bench.connection import Answer, Connection, Sink, open_connection
-from objstore.bench.content import Content
+from objstore.bench.connection import BUFFER_BYTES, Answer, Connection, open_connection
 from objstore.bench.histogram import Histogram
 from objstore.bench.model import Done, Job, Tick, decode_job, encode_line
-from objstore.bench.presign import Signer
+from objstore.bench.steps import Request, Steps
 
 TICK_S = 0.5
 RETRY_PAUSE_S = 0.05
-MIXED = {"get": 45, "head": 30, "put": 15, "delete": 10}  # of 100
+TIMEOUT_S = 60.0
+_READABLE, _WRITABLE = select.POLLIN, select.POLLOUT  # equal to those of epoll
 
 
-def key_of(process: int, number: int) -> str:
-    return f"{process:02d}/{number:09d}"
+class _Line:
+    """One connection and what it is about."""
+
+    __slots__ = ("again", "began", "connection", "deadline", "descriptor", "request", "writing")
+
+    def __init__(self) -> None:
+        self.connection: Connection | None = None
+        self.descriptor = -1
+        self.request: Request | None = None
+        self.began = self.deadline = 0.0
+        self.again = False  # it is the second attempt
+        self.writing = False  # the socket is watched for room
 
 
 class Load:
-    """One job under way."""
+    """One job."""
 
     def __init__(self, job: Job) -> None:
         self.job, self.phase = job, job.phase
-        self._content = Content(job.seed)
-        endpoint = job.endpoint
-        host = endpoint.host if endpoint.port in (80, 443) else f"{endpoint.host}:{endpoint.port}"
-        now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        self._signer = Signer(endpoint.access_key, endpoint.secret, endpoint.region, host, now)
-        self._tail = f" HTTP/1.1\r\nHost: {host}\r\nUser-Agent: objstore-bench\r\n".encode()
-        self._random = random.Random(f"{job.seed} {job.process} {job.phase.operation}")
-        self._written = job.written[job.process] if job.process < len(job.written) else 0
-        self._next = self._written
-        self._again: list[int] = []  # numbers whose object could not be written
-        self._idle = list(range(self._written))  # objects that nobody uses now; of a mixed load, where some are deleted
-        self._weights = [0]
-        for count in job.written:
-            self._weights.append(self._weights[-1] + count)
-        self._deleted = 0
-        self.ops = self.bytes = self.retried = self.verified = self.mismatches = self.keys = 0
+        self._steps = Steps(job, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))
+        self._poller = Poller()
+        self._buffer = bytearray(BUFFER_BYTES)
+        self._lines: dict[int, _Line] = {}  # by descriptor
+        self._idle: list[_Line] = []  # until an operation is due
+        self._pausing: list[tuple[float, int, _Line]] = []  # (until, number, line), a heap
+        self._numbers = itertools.count()
+        self._end = job.begin_s + self.phase.warmup_s + self.phase.seconds
+        self._busy = 0  # lines that are not over
+        rate = self.phase.rate * job.connections / max(1, self.phase.connections)
+        self._gap_s = 1 / rate if rate else 0.0  # between operations that are due, on average
+        self._due = job.begin_s
+        self._chance = random.Random(job.seed + job.process)
+        self.ops = self.bytes = self.retried = 0
         self.errors: dict[str, int] = {}
         self.latency, self.first_byte, self._recent = Histogram(), Histogram(), Histogram()
         self._tick_ops = self._tick_bytes = self._tick_errors = 0
-        self._digests: dict[str, bytes] = {}
+
+    def end_early(self) -> None:
+        """What is under way ends, nothing else begins."""
+        self._end = time.monotonic()
 
     # --- the whole ---
 
-    async def run(self) -> Done:
+    def run(self) -> Done:
+        lines = [_Line() for _ in range(self.job.connections)]
+        for line in lines:
+            self._connect(line)
+        time.sleep(max(0.0, self.job.begin_s - time.monotonic()))
         measured_from = self.job.begin_s + self.phase.warmup_s
-        end = measured_from + self.phase.seconds
-        connections = [asyncio.create_task(self._use(end)) for _ in range(self.job.connections)]
-        ticking = asyncio.create_task(self._tick(measured_from))
-        await asyncio.sleep(max(0.0, measured_from - time.monotonic()))
-        self._forget_warmup()
-        cpu = _cpu_s()
-        began = time.monotonic()
-        await asyncio.gather(*connections)
+        self._busy = len(lines)
+        for line in lines:
+            self._proceed(line)
+        tick_at = time.monotonic() + TICK_S
+        began, cpu = 0.0, 0.0
+        while self._busy or not began:
+            now = time.monotonic()
+            if not began and (now >= measured_from or not self._busy):
+                began, cpu = now, _cpu_s()
+                self._forget_warmup()
+            if now >= tick_at:
+                self._tick(now - measured_from)
+                self._give_up(now)
+                tick_at += TICK_S
+            self._wake(now)
+            until = min(tick_at, measured_from if not began else tick_at, self._next_wake())
+            for descriptor, events in self._poller.wait(max(0.0, until - time.monotonic())):
+                if line_ := self._lines.get(descriptor):
+                    self._event(line_, events)
         seconds = time.monotonic() - began
-        ticking.cancel()
+        for line in lines:
+            self._hang_up(line)
+        self._poller.close()
+        steps = self._steps
         return Done(
             ops=self.ops, bytes=self.bytes, errors=self.errors, retried=self.retried,
-            verified=self.verified, mismatches=self.mismatches, seconds=seconds, cpu_s=_cpu_s() - cpu,
-            written=self._next, counts=self.latency.counts, total_us=self.latency.total_us,
-            longest_us=self.latency.longest_us, first_counts=self.first_byte.counts, keys=self.keys,
+            verified=steps.verified, mismatches=steps.mismatches, seconds=seconds, cpu_s=_cpu_s() - cpu,
+            written=steps.written, counts=self.latency.counts, total_us=self.latency.total_us,
+            longest_us=self.latency.longest_us, first_counts=self.first_byte.counts, keys=steps.keys,
         )  # fmt: skip
 
     def _forget_warmup(self) -> None:
-        self.ops = self.bytes = self.retried = self.keys = 0
+        self.ops = self.bytes = self.retried = 0
         self.errors = {}
         self.latency, self.first_byte = Histogram(), Histogram()
+        self._steps.forget_counts()
 
-    async def _tick(self, measured_from: float) -> None:
-        while True:
-            await asyncio.sleep(TICK_S)
-            at = time.monotonic() - measured_from
-            p50, p99 = self._recent.quantile_us(0.5), self._recent.quantile_us(0.99)
-            try:
-                say(Tick(at, self._tick_ops, self._tick_bytes, self._tick_errors, p50, p99))
-            except BrokenPipeError:
-                os._exit(1)  # nobody is left who would end this
-            self._recent = Histogram()
-            self._tick_ops = self._tick_bytes = self._tick_errors = 0
+    def _tick(self, at_s: float) -> None:
+        p50, p99 = self._recent.quantile_us(0.5), self._recent.quantile_us(0.99)
+        try:
+            say(Tick(at_s, self._tick_ops, self._tick_bytes, self._tick_errors, p50, p99))
+        except BrokenPipeError:
+            os._exit(1)  # nobody is left who would end this
+        self._recent = Histogram()
+        self._tick_ops = self._tick_bytes = self._tick_errors = 0
 
-    async def _use(self, end: float) -> None:
-        """One connection until the time is over, or nothing is left to do."""
-        await asyncio.sleep(max(0.0, self.job.begin_s - time.monotonic()))
-        connection: Connection | None = None
-        while time.monotonic() < end and (step := self._step()) is not None:
-            began = time.perf_counter()
-            for attempt in (0, 1):
-                problem, moved = "", 0
-                try:
-                    if connection is None or not connection.is_open:
-                        connection = await open_connection(
-                            self.job.endpoint.host, self.job.endpoint.port, tls=self.job.endpoint.tls
-                        )
-                    answer, moved = await self._do(connection, *step)
-                    if answer.status >= 300:
-                        problem = f"{answer.status} {_code(answer)}"
-                except (OSError, TimeoutError) as error:
-                    connection, problem = None, type(error).__name__
-                if not problem or attempt or problem.startswith("4"):
-                    break
-                self.retried += 1
-                await asyncio.sleep(RETRY_PAUSE_S)
-            self._count(problem, moved, time.perf_counter() - began)
-            self._return(*step, done=not problem)
-            if problem:
-                await asyncio.sleep(RETRY_PAUSE_S)
-        if connection is not None:
-            connection.close()
+    # --- when something is to be done without a socket that says so ---
 
-    def _count(self, problem: str, moved: int, seconds: float) -> None:
-        if problem:
-            self.errors[problem] = self.errors.get(problem, 0) + 1
-            self._tick_errors += 1
+    def _next_wake(self) -> float:
+        found = self._pausing[0][0] if self._pausing else float("inf")
+        return min(found, self._due if self._idle else found, self._end if self._idle else found)
+
+    def _wake(self, now: float) -> None:
+        while self._pausing and self._pausing[0][0] <= now:
+            line = heapq.heappop(self._pausing)[2]
+            if line.request is not None:
+                self._ask(line)
+            else:
+                self._proceed(line)
+        while self._idle and (self._due <= now or now >= self._end):
+            self._start(self._idle.pop(), self._due)
+            self._due += self._chance.expovariate(1 / self._gap_s)
+
+    def _pause(self, line: _Line) -> None:
+        heapq.heappush(self._pausing, (time.monotonic() + RETRY_PAUSE_S, next(self._numbers), line))
+
+    def _give_up(self, now: float) -> None:
+        for line in list(self._lines.values()):
+            if line.request is not None and now >= line.deadline:
+                self._failed(line, "TimeoutError")
+
+    # --- one line ---
+
+    def _proceed(self, line: _Line) -> None:
+        if self._gap_s:
+            self._idle.append(line)
+        else:
+            self._start(line, time.monotonic())
+
+    def _start(self, line: _Line, began: float) -> None:
+        request = self._steps.next() if time.monotonic() < self._end else None
+        if request is None:
+            self._busy -= 1
             return
-        us = round(seconds * 1e6)
+        line.request, line.began, line.again = request, began, False
+        self._ask(line)
+
+    def _ask(self, line: _Line) -> None:
+        request = line.request
+        assert request is not None
+        line.deadline = time.monotonic() + TIMEOUT_S
+        if request.sink is not None:
+            request.sink.reset()
+        if line.connection is None and not self._connect(line):
+            self._failed(line, "ConnectionError")
+            return
+        assert line.connection is not None
+        try:
+            sent = line.connection.begin(
+                request.head, request.pieces(), keep=request.keep, bodyless=request.bodyless,
+                sink=request.sink.update if request.sink is not None else None,
+            )  # fmt: skip
+        except OSError as error:
+            self._failed(line, type(error).__name__)
+            return
+        if sent == line.writing:
+            self._watch(line, writing=not sent)
+
+    def _event(self, line: _Line, events: int) -> None:
+        connection, request = line.connection, line.request
+        if connection is None:
+            return
+        try:
+            if events & ~_WRITABLE:
+                if request is None:
+                    self._hang_up(line)  # the server has closed it, or says what was not asked
+                    return
+                answer = connection.receive()
+                if answer is not None:
+                    self._answered(line, request, answer)
+                    return
+            if events & _WRITABLE and line.writing and connection.send():
+                self._watch(line, writing=False)
+        except OSError as error:
+            self._failed(line, type(error).__name__)
+
+    def _answered(self, line: _Line, request: Request, answer: Answer) -> None:
+        if line.connection is not None and not line.connection.is_open:
+            self._hang_up(line)
+        if answer.status >= 300:
+            self._failed(line, f"{answer.status} {_code(answer)}", keeps=True)
+            return
+        if request.operation in ("get", "range"):
+            self.first_byte.record(round(answer.first_byte_s * 1e6))
+        us = round((time.monotonic() - line.began) * 1e6)
+        moved = self._steps.take(request, answer)
         self.latency.record(us)
         self._recent.record(us)
         self.ops += 1
         self._tick_ops += 1
         self.bytes += moved
         self._tick_bytes += moved
+        line.request = None
+        self._steps.finish(request, done=True)
+        self._proceed(line)
 
-    # --- one operation ---
+    def _failed(self, line: _Line, problem: str, *, keeps: bool = False) -> None:
+        """Asked once more, but for what the request itself is to blame for. `keeps`: the connection can be used on."""
+        if not keeps:
+            self._hang_up(line)
+        request = line.request
+        assert request is not None
+        if not line.again and not problem.startswith("4"):
+            line.again = True
+            self.retried += 1
+            self._pause(line)
+            return
+        self.errors[problem] = self.errors.get(problem, 0) + 1
+        self._tick_errors += 1
+        line.request = None
+        self._steps.finish(request, done=False)
+        self._pause(line)
 
-    def _step(self) -> tuple[str, int] | None:
-        """(operation, number of our object, or -1: any of any process); None: there is nothing left."""
-        operation = self.phase.operation
-        if operation == "mixed":
-            operation = self._random.choices(list(MIXED), list(MIXED.values()))[0] if self._idle else "put"
-            return operation, self._new() if operation == "put" else self._take()
-        if operation == "delete":
-            if self._deleted >= self._written:
-                return None
-            self._deleted += 1
-            return operation, self._deleted - 1
-        if operation == "put":
-            if self.job.objects and self._next - self._written >= self.job.objects and not self._again:
-                return None
-            return operation, self._new()
-        return operation, -1
+    # --- its socket ---
 
-    def _return(self, operation: str, number: int, *, done: bool) -> None:
-        if operation == "put" and not done:
-            self._again.append(number)
-        elif self.phase.operation == "mixed" and operation != "delete":
-            self._idle.append(number)
+    def _connect(self, line: _Line) -> bool:
+        endpoint = self.job.endpoint
+        try:
+            connection = open_connection(endpoint.host, endpoint.port, tls=endpoint.tls, buffer=self._buffer)
+        except OSError:
+            return False
+        line.connection, line.descriptor, line.writing = connection, connection.fileno(), False
+        self._lines[line.descriptor] = line
+        self._poller.watch(line.descriptor, _READABLE, known=False)
+        return True
 
-    def _new(self) -> int:
-        if self._again:
-            return self._again.pop()
-        self._next += 1
-        return self._next - 1
+    def _hang_up(self, line: _Line) -> None:
+        connection, line.connection = line.connection, None
+        if connection is None:
+            return
+        del self._lines[line.descriptor]
+        self._poller.forget(line.descriptor)
+        connection.close()
 
-    def _take(self) -> int:
-        """For one connection alone: what another deletes meanwhile could not be read."""
-        place = self._random.randrange(len(self._idle))
-        self._idle[place], self._idle[-1] = self._idle[-1], self._idle[place]
-        return self._idle.pop()
+    def _watch(self, line: _Line, *, writing: bool) -> None:
+        line.writing = writing
+        self._poller.watch(line.descriptor, _READABLE | _WRITABLE if writing else _READABLE, known=True)
 
-    def _some(self) -> str:
-        """Any object of any process."""
-        place = self._random.randrange(self._weights[-1])
-        process = next(i for i, upper in enumerate(self._weights[1:]) if place < upper)
-        return key_of(process, place - self._weights[process])
 
-    async def _do(self, connection: Connection, operation: str, number: int) -> tuple[Answer, int]:
-        """The answer, and the bytes of objects that were moved."""
-        key = key_of(self.job.process, number) if number >= 0 else self._some()
-        size, path = self.phase.size, f"/{self.job.bucket}/{self.job.prefix}{key}"
-        match operation:
-            case "put":
-                return await connection.ask(*self._put(path, key, size)), size
-            case "get":
-                return await self._get(connection, path, key, size)
-            case "range":
-                length = self.phase.range_size or max(1, size // 8)
-                start = self._random.randrange(max(1, size - length + 1))
-                more = b"Range: bytes=%d-%d\r\n" % (start, start + length - 1)
-                answer = await connection.ask(self._head("GET", path, more))
-                self.first_byte.record(round(answer.first_byte_s * 1e6))
-                return answer, answer.size
-            case "head":
-                return await connection.ask(self._head("HEAD", path), bodyless=True), 0
-            case "list":
-                return await self._list(connection)
-            case _:
-                return await connection.ask(self._head("DELETE", path)), 0
+class Poller:
+    """epoll; where there is none, poll."""
 
-    def _head(self, method: str, path: str, more: bytes = b"", query: tuple[tuple[str, str], ...] = ()) -> bytes:
-        return method.encode() + b" " + self._signer.target(method, path, query).encode() + self._tail + more + b"\r\n"
+    def __init__(self) -> None:
+        self._epoll = select.epoll() if hasattr(select, "epoll") else None
+        self._poll = select.poll() if self._epoll is None else None
 
-    def _put(self, path: str, key: str, size: int) -> tuple[bytes, Iterator[memoryview]]:
-        head = self._head("PUT", path, b"Content-Length: %d\r\n" % size)
-        pieces = self._content.pieces(key, size)
-        if size <= 64 * 1024:
-            return head + b"".join(pieces), iter(())
-        return head, pieces
+    def watch(self, descriptor: int, events: int, *, known: bool) -> None:
+        watched = self._epoll or self._poll
+        assert watched is not None
+        if known:
+            watched.modify(descriptor, events)
+        else:
+            watched.register(descriptor, events)
 
-    async def _get(self, connection: Connection, path: str, key: str, size: int) -> tuple[Answer, int]:
-        found = xxhash.xxh3_128() if self.phase.verify else None
-        sink: Sink | None = found.update if found is not None else None
-        answer = await connection.ask(self._head("GET", path), sink=sink)
-        self.first_byte.record(round(answer.first_byte_s * 1e6))
-        if found is not None and answer.status == 200:
-            self.verified += 1
-            if answer.size != size or found.digest() != self._digest(key, size):
-                self.mismatches += 1
-        return answer, answer.size
+    def forget(self, descriptor: int) -> None:
+        """It may be closed already."""
+        watched = self._epoll or self._poll
+        assert watched is not None
+        with contextlib.suppress(OSError):
+            watched.unregister(descriptor)
 
-    def _digest(self, key: str, size: int) -> bytes:
-        if len(self._digests) > 100_000:
-            self._digests.clear()
-        if key not in self._digests:
-            self._digests[key] = self._content.digest(key, size)
-        return self._digests[key]
+    def wait(self, seconds: float) -> list[tuple[int, int]]:
+        if self._epoll is not None:
+            return self._epoll.poll(seconds)
+        assert self._poll is not None
+        return self._poll.poll(seconds * 1000)
 
-    async def _list(self, connection: Connection) -> tuple[Answer, int]:
-        """A page that begins anywhere."""
-        after = self.job.prefix + self._some()
-        query = (("list-type", "2"), ("max-keys", str(self.phase.keys)), ("start-after", after))
-        answer = await connection.ask(self._head("GET", f"/{self.job.bucket}", query=query), keep=True)
-        self.keys += answer.body.count(b"<Key>")
-        return answer, 0
+    def close(self) -> None:
+        if self._epoll is not None:
+            self._epoll.close()
 
 
 def _code(answer: Answer) -> str:
@@ -250,14 +315,6 @@ def _cpu_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _new_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop
-    except ImportError:  # not on every system
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
-
-
 def say(line: Tick | Done) -> None:
     sys.stdout.buffer.write(encode_line(line) + b"\n")
     sys.stdout.buffer.flush()
@@ -265,9 +322,15 @@ def say(line: Tick | Done) -> None:
 
 def main() -> None:
     """One job per line of standard input, until it ends."""
-    for line in sys.stdin.buffer:
-        with asyncio.Runner(loop_factory=_new_loop) as runner:
-            say(runner.run(Load(decode_job(line)).run()))
+    for raw in sys.stdin.buffer:
+        load = Load(decode_job(raw))
+        signal.signal(signal.SIGTERM, _ending(load))
+        say(load.run())
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it was for the phase that has just ended
+
+
+def _ending(load: Load) -> Callable[[int, FrameType | None], None]:
+    return lambda _signal, _frame: load.end_early()
 
 
 if __name__ == "__main__":

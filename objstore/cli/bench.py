@@ -273,7 +273,7 @@ class _Line:
         passed = time.monotonic() - self._began
         if not self._shows or passed < 0.5:
             return
-        where = f"{at_s:.0f} of {phase.seconds:.0f} s" if phase.seconds < 3600 else "writing the objects"
+        where = f"{at_s:.0f} of {phase.seconds:.0f} s" if not phase.objects else "writing the objects"
         text = (
             f"{phase.operation:<6} {report.size_text(phase.size):>7}  {where:<20} {self._ops / passed:10,.0f} op/s "
             f"{self._bytes / passed / (1 << 20):9,.1f} MiB/s  p50 {report.milliseconds(tick.p50_us / 1000)}  "

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import TypeVar
 
 import pytest
 
 from objstore.bench.connection import Answer, Connection, open_connection
+
+T = TypeVar("T")
+
+
+async def waiting(call: Callable[[], T]) -> T:
+    """Of what blocks, beside the server."""
+    return await asyncio.get_running_loop().run_in_executor(None, call)
 
 
 @asynccontextmanager
@@ -52,11 +62,12 @@ async def exchange(raw: bytes, *, cut: int, times: int = 1, **how: bool) -> tupl
 
     answers, sunk = [], []
     async with serving(talk) as where:
-        connection = await open_connection(*where)
+        connection = await waiting(partial(open_connection, *where))
         try:
             for _ in range(times):
                 taken = bytearray()
-                answers.append(await connection.ask(b"GET / HTTP/1.1\r\n\r\n", sink=taken.extend, timeout_s=5, **how))
+                asked = partial(connection.ask, b"GET / HTTP/1.1\r\n\r\n", sink=taken.extend, timeout_s=5, **how)
+                answers.append(await waiting(asked))
                 sunk.append(bytes(taken))
             await asyncio.sleep(0)
             return answers, sunk, connection.is_open
@@ -102,18 +113,45 @@ def test_a_server_that_goes_away_and_one_that_says_nothing() -> None:
 
     async def run() -> None:
         async with serving(talk) as where:
-            connection = await open_connection(*where)
+            connection = await waiting(partial(open_connection, *where))
             with pytest.raises(ConnectionError):
-                await connection.ask(b"GO\r\n\r\n", timeout_s=5)
-            connection = await open_connection(*where)
+                await waiting(partial(connection.ask, b"GO\r\n\r\n", timeout_s=5))
+            connection = await waiting(partial(open_connection, *where))
             with pytest.raises(TimeoutError):
-                await connection.ask(b"WAIT\r\n\r\n", timeout_s=0.05)
+                await waiting(partial(connection.ask, b"WAIT\r\n\r\n", timeout_s=0.05))
             assert not connection.is_open
             with pytest.raises(ConnectionError):
-                await connection.ask(b"MORE\r\n\r\n")
+                connection.ask(b"MORE\r\n\r\n")
 
     asyncio.run(run())
 
 
-def test_a_connection_that_was_never_made_is_not_open() -> None:
-    assert not Connection().is_open
+def test_a_body_that_the_server_takes_slowly_is_sent_whole_and_a_refusal_of_it_ends_the_connection() -> None:
+    size = 8 << 20
+    piece = bytes(range(256)) * 4096
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if (await reader.readuntil(b"\r\n\r\n")).startswith(b"NO"):
+            writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+            return
+        taken = await reader.readexactly(size)
+        assert taken == piece * (size // len(piece))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    async def run() -> None:
+        for head, status in ((b"PUT", 200), (b"NO", 403)):
+            async with serving(talk) as where:
+                connection = await waiting(partial(open_connection, *where))
+                body = [piece] * (size // len(piece))
+                answer = await waiting(partial(connection.ask, head + b"\r\n\r\n", body, timeout_s=20))
+                assert (answer.status, connection.is_open) == (status, status == 200)
+                connection.close()
+
+    asyncio.run(run())
+
+
+def test_a_connection_that_is_closed_says_so() -> None:
+    connection = Connection(socket.socket())
+    assert connection.is_open
+    connection.close()
+    assert not connection.is_open and connection.fileno() == -1
