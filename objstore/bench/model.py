@@ -158,6 +158,7 @@ class Result(msgspec.Struct, frozen=True):
     environment: dict[str, str]
     measured: list[Measured]
     partial: bool = False  # it was ended early
+    limits: dict[str, float] = {}  # what this machine can do at most, measured in the same run
     format: int = FORMAT
 
 

@@ -45,6 +45,10 @@ class Happening:
     act: Act
 
 
+class Ended(ObjstoreError):
+    """Somebody wanted no more of it."""
+
+
 class Session:
     """`async with`: makes the bucket, and removes it with all that is in it."""
 
@@ -55,7 +59,8 @@ class Session:
         self.endpoint = endpoint
         self.bucket = PREFIX + secrets.token_hex(6)
         self.is_over = False  # nothing more is to be measured
-        self._workers, self._processes, self._pids = workers, processes, pids
+        self.pids = pids
+        self._workers, self._processes = workers, processes
         self._seed = secrets.randbits(48)
         self._connection: Connection | None = None
         self._written: dict[int, list[int]] = {}  # by size, then by process
@@ -80,17 +85,23 @@ class Session:
     def end_early(self) -> None:
         """The phase under way ends now, with what it has measured."""
         self.is_over = True
+        self.end_phase()
+
+    def end_phase(self) -> None:
+        """As `end_early`; others may follow."""
         self._workers.end_early()
 
     async def measure(self, phase: Phase, progress: Progress, happenings: Sequence[Happening] = ()) -> Measured:
         if phase.operation != "put":
-            await self._fill(phase, progress)
+            await self.fill(phase, progress)
+        if self.is_over:
+            raise Ended("it was ended before the phase began")
         if phase.operation == "delete":  # each object once
             phase = msgspec.structs.replace(phase, warmup_s=0.0)
         series = Series(phase, progress)
         marks: list[Mark] = []
         waiting = asyncio.create_task(_happen(happenings, phase, marks))
-        meter = Meter(self._pids) if self._pids is not None else None
+        meter = Meter(self.pids) if self.pids is not None else None
         looking = asyncio.create_task(_look(meter, BEGIN_AFTER_S + phase.warmup_s))
         try:
             done = await self._run(phase, series.add)
@@ -106,7 +117,8 @@ class Session:
         found = summary(phase, done, series.seconds, marks, meter)
         return msgspec.structs.replace(found, early=self.is_over)
 
-    async def _fill(self, phase: Phase, progress: Progress) -> None:
+    async def fill(self, phase: Phase, progress: Progress) -> None:
+        """Writes what a phase needs and nobody has written."""
         have = sum(self._written.get(phase.size, []))
         wanted = phase.prepared or max(FILL_OBJECTS[0], min(FILL_OBJECTS[1], FILL_BYTES // max(1, phase.size)))
         if have >= wanted or (have and phase.operation == "delete"):
@@ -200,7 +212,9 @@ class Series:
 
     @property
     def seconds(self) -> list[Second]:
-        last = int(self._phase.seconds)  # a part of a second would look like a slow one
+        return self.until(int(self._phase.seconds))  # a part of a second would look like a slow one
+
+    def until(self, last: int) -> list[Second]:
         return [Second(float(at), *counts) for at, counts in sorted(self._found.items()) if at < last]
 
 

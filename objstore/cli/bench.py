@@ -8,33 +8,36 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import platform
 import re
+import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from objstore.bench import picture, report
+from objstore.bench import limits, picture, report
 from objstore.bench.model import OPERATIONS, Endpoint, Measured, Phase, Result, Tick, decode_result, encode_result
 from objstore.bench.processes import Workers, matching
-from objstore.bench.session import Act, Happening, Session
+from objstore.bench.rebuild import measure_repair
+from objstore.bench.session import Ended, Happening, Progress, Session
+from objstore.cli.benchcluster import OwnCluster
 from objstore.cli.progress import is_terminal
 from objstore.config.kinds import parse_size
-from objstore.local import commands
-from objstore.local.folder import Folder, locate
+from objstore.local.folder import locate
 from objstore.model.errors import InvalidRequest
 
+EXIT_INTERRUPTED = 130
 _USUAL = "put,get,range,head,list,delete"
 _KILL = re.compile(r"([a-z]\d+)@(\d+(?:\.\d+)?)s?")
-_CHAOS_TIMEOUT_S = 45.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +45,16 @@ class Place:
     """Where load goes, and what is known of who serves it."""
 
     endpoint: Endpoint
-    folder: Folder | None
+    cluster: OwnCluster | None
     pids: Callable[[], Sequence[int]] | None
+
+
+class Kill(NamedTuple):
+    """`name` is killed `at_s` seconds into each phase of `operation`."""
+
+    operation: str
+    name: str
+    at_s: float
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +64,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     part.add_argument("endpoint", nargs="?", metavar="ENDPOINT", help="a data folder or a URL with keys")
     part.add_argument("--server", metavar="REGEX", help="its processes here, by command line: their CPU is counted")
     part.add_argument("--kill", action="append", default=[], metavar="NAME@S",
-                      help="kill a process S seconds into every phase, and start it again after it")  # fmt: skip
+                      help="kill a process S seconds into every phase (if one is `degraded`: into those alone), and "
+                      "start it again after it; may be given several times")  # fmt: skip
+    part.add_argument("--plot", action="store_true", help="throughput over time of every phase, not only of those with "
+                      "something to mark")  # fmt: skip
     part.add_argument("--json", action="store_true", help="the result as JSON on stdout instead of a table")
     part.add_argument("--output", type=Path, metavar="FILE", help="write the result here (JSON), for `report`")
     _add_load_flags(part)
@@ -66,6 +80,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     _add_load_flags(part)
     part = parts.add_parser("report", help="show results that were written to files")
     part.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    part.add_argument("--plot", action="store_true", help="throughput over time of every phase as text")
     part.add_argument("--picture", type=Path, metavar="FILE", help="draw them (svg, png, pdf)")
 
 
@@ -78,6 +93,11 @@ def _add_load_flags(part: argparse.ArgumentParser) -> None:
     part.add_argument("--warmup", type=float, default=2.0, metavar="S", help="before it, not counted (default: 2)")
     part.add_argument("--range", default="0", metavar="SIZE", help="of range reads (default: an eighth)")
     part.add_argument("--processes", type=int, default=2, metavar="N", help="that make the load (default: 2)")
+    part.add_argument("--objects", type=int, default=0, metavar="N",
+                      help="that reads, lists and repair find at least (default: 256 MiB of them)")  # fmt: skip
+    part.add_argument("--rate", type=float, default=0.0, metavar="N",
+                      help="operations per second, begun when they are due, and measured from then (default: as many "
+                      "as the connections can); of repair: GETs beside it (default: none)")  # fmt: skip
     part.add_argument("--verify", action="store_true", help="compare the digest of every object that is read whole")
     part.add_argument("--picture", type=Path, metavar="FILE", help="draw the result (svg, png, pdf)")
 
@@ -86,67 +106,117 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.picture is not None:
         picture.check(arguments.picture)
     match arguments.what:
-        case "run":
-            return asyncio.run(_run(arguments))
-        case "compare":
-            return asyncio.run(_compare(arguments))
+        case "run" | "compare":
+            try:
+                return asyncio.run(_run(arguments) if arguments.what == "run" else _compare(arguments))
+            except asyncio.CancelledError:
+                return EXIT_INTERRUPTED
         case _:
             return _report(arguments)
 
 
 async def _run(arguments: argparse.Namespace) -> int:
     place = _place(arguments.endpoint, arguments.server)
-    phases, happenings, undo = _phases(arguments), *_happenings(arguments.kill, place.folder)
+    phases = _phases(arguments)
+    kills = _kills(arguments.kill, phases, place.cluster)
+    limits = _limits(place)
     measured: list[Measured] = []
-    partial_ = False
     line = _Line()
-    async with Workers(arguments.processes) as workers, AsyncExitStack() as stack:
-        session = await stack.enter_async_context(Session(place.endpoint, workers, arguments.processes, place.pids))
-        try:
-            for phase in phases:
-                measured.append(await session.measure(phase, line.show, happenings))
-                line.end()
-                for act in undo:
-                    await act()
-        except asyncio.CancelledError:
-            partial_ = True
-            line.end()
-            print("ended early; removing the bucket ...", file=sys.stderr)
-    result = _result(place, measured, partial=partial_)
+    async with Workers(arguments.processes) as workers:
+        session = Session(place.endpoint, workers, arguments.processes, place.pids)
+        with _interruptible(session), contextlib.suppress(Ended):
+            async with session:
+                for phase in phases:
+                    measured.append(await _measure(session, phase, line.show, place.cluster, kills))
+                    line.end()
+    result = _result(place, measured, limits, partial=session.is_over)
     if arguments.output is not None:
         arguments.output.write_bytes(encode_result(result) + b"\n")
     if arguments.picture is not None and measured:
         picture.draw([result], arguments.picture)
-    print(encode_result(result).decode() if arguments.json else "\n".join(report.whole(result)))
+    print(encode_result(result).decode() if arguments.json else "\n".join(report.whole(result, plots=arguments.plot)))
     return _verdict(measured)
 
 
+async def _measure(
+    session: Session, phase: Phase, show: Progress, cluster: OwnCluster | None, kills: Sequence[Kill]
+) -> Measured:
+    """With what happens to the cluster meanwhile, which is whole again afterwards."""
+    if cluster is None:
+        return await session.measure(phase, show)
+    now = [kill for kill in kills if kill.operation == phase.operation]
+    harmed = cluster.nodes()[-1:] if phase.operation == "repair" else [kill.name for kill in now]
+    try:
+        if phase.operation == "repair":
+            look = await cluster.repair_of(harmed[0])
+            return await measure_repair(session, phase, show, partial(cluster.act, "kill", harmed[0]), look)
+        happenings = [Happening(kill.at_s, partial(cluster.act, "kill", kill.name)) for kill in now]
+        return await session.measure(phase, show, happenings)
+    finally:
+        if harmed:
+            await cluster.restore(harmed)
+
+
 async def _compare(arguments: argparse.Namespace) -> int:
-    first, second = (
+    places = [
         _place(given, server) for given, server in zip(
             arguments.endpoints, (arguments.server_a, arguments.server_b), strict=True
         )
-    )  # fmt: skip
+    ]  # fmt: skip
+    phases = _phases(arguments)
+    if alone := [phase.operation for phase in phases if phase.operation in ("degraded", "repair")]:
+        raise InvalidRequest(f"{alone[0]} is measured by `objstore bench run`, on one cluster")
+    limits = _limits(places[0])
     found: tuple[list[Measured], list[Measured]] = ([], [])
     line = _Line()
     async with Workers(arguments.processes) as workers:
-        async with (
-            Session(first.endpoint, workers, arguments.processes, first.pids) as a,
-            Session(second.endpoint, workers, arguments.processes, second.pids) as b,
-        ):
-            for phase in _phases(arguments):
-                for _ in range(arguments.rounds):
-                    for session, into in ((a, found[0]), (b, found[1])):
-                        into.append(await session.measure(phase, line.show))
-                        line.end()
-    print(f"A {first.endpoint.name}\nB {second.endpoint.name}\n")
+        a, b = (Session(place.endpoint, workers, arguments.processes, place.pids) for place in places)
+        with _interruptible(a, b), contextlib.suppress(Ended):
+            async with a, b:
+                for phase in phases:
+                    for _ in range(arguments.rounds):
+                        for session, into in ((a, found[0]), (b, found[1])):
+                            into.append(await session.measure(phase, line.show))
+                            line.end()
+    print(f"A {places[0].endpoint.name}\nB {places[1].endpoint.name}\n")
     print("\n".join(report.compared(*found)))
-    results = [_result(place, list(measured)) for place, measured in zip((first, second), found, strict=True)]
+    results = [
+        _result(place, list(measured), limits, partial=a.is_over)
+        for place, measured in zip(places, found, strict=True)
+    ]  # fmt: skip
     if arguments.output is not None:
         arguments.output.write_bytes(b"".join(encode_result(one) + b"\n" for one in results))
-    if arguments.picture is not None:
+    if arguments.picture is not None and all(found):
         picture.draw(results, arguments.picture)
     return _verdict([*found[0], *found[1]])
+
+
+@contextlib.contextmanager
+def _interruptible(*sessions: Session) -> Iterator[None]:
+    """Ctrl-C ends the phase under way and what would follow; what was measured is shown. A second one breaks off at
+    once. Buckets are removed in both cases; only a third one can prevent it."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+
+    def interrupted() -> None:
+        if all(session.is_over for session in sessions):
+            task.cancel()
+            return
+        print(f"\nending early; removing {' '.join(session.bucket for session in sessions)} ...", file=sys.stderr)
+        for session in sessions:
+            session.end_early()
+
+    signals: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM)
+    try:
+        for one in signals:
+            loop.add_signal_handler(one, interrupted)
+    except (ValueError, NotImplementedError, RuntimeError):  # not in a main thread, or not on this system
+        signals = ()
+    try:
+        yield
+    finally:
+        for one in signals:
+            loop.remove_signal_handler(one)
 
 
 def _report(arguments: argparse.Namespace) -> int:
@@ -156,7 +226,7 @@ def _report(arguments: argparse.Namespace) -> int:
             results += [decode_result(raw) for raw in path.read_bytes().splitlines() if raw.strip()]
         except msgspec.MsgspecError as error:
             raise InvalidRequest(f"{path} is not the result of a bench: {error}") from None
-    print("\n\n".join("\n".join(report.whole(one)) for one in results))
+    print("\n\n".join("\n".join(report.whole(one, plots=arguments.plot)) for one in results))
     if arguments.picture is not None:
         picture.draw(results, arguments.picture)
     return 0
@@ -184,10 +254,15 @@ def _phases(arguments: argparse.Namespace) -> list[Phase]:
         ) from None
     if min(connections) < 1 or arguments.processes < 1 or arguments.duration <= 0 or arguments.warmup < 0:
         raise InvalidRequest("connections, processes and the duration must be above 0")
+    if arguments.objects < 0 or arguments.rate < 0:
+        raise InvalidRequest("--objects and --rate cannot be below 0")
     if any(range_size > size for size in sizes):
         raise InvalidRequest("--range is more than the size of an object")
     return [
-        Phase(operation, size, count, arguments.duration, arguments.warmup, range_size, arguments.verify)
+        Phase(
+            operation, size, count, arguments.duration, arguments.warmup, range_size, arguments.verify,
+            prepared=arguments.objects, rate=arguments.rate,
+        )
         for size in sizes for count in connections for operation in operations
     ]  # fmt: skip
 
@@ -218,44 +293,54 @@ def _place(given: str | None, server: str | None) -> Place:
         f"objstore {folder.path.name}", where.hostname or "", where.port or 80, state.access_key, state.secret_key,
         state.region,
     )  # fmt: skip
-
-    def pids() -> list[int]:
-        return [member.pid for member in folder.running().members if member.pid]
-
-    return Place(endpoint, folder, by_pattern or pids)
+    cluster = OwnCluster(folder)
+    return Place(endpoint, cluster, by_pattern or cluster.pids)
 
 
-def _happenings(kills: Sequence[str], folder: Folder | None) -> tuple[list[Happening], list[Act]]:
-    """What is done in every phase, and what brings the processes back after it."""
-    if kills and folder is None:
+def _kills(texts: Sequence[str], phases: Sequence[Phase], cluster: OwnCluster | None) -> list[Kill]:
+    """Given for every operation; if there are degraded ones, for those alone."""
+    operations = list(dict.fromkeys(phase.operation for phase in phases))
+    for needs in ("degraded", "repair"):
+        if needs in operations and cluster is None:
+            raise InvalidRequest(f"{needs} is for a cluster of `objstore up` on this machine: give its data folder")
+    if texts and cluster is None:
         raise InvalidRequest("--kill is for a cluster of `objstore up` on this machine: give its data folder")
-    happenings: list[Happening] = []
-    undo: list[Act] = []
-    for text in kills:
-        found = _KILL.fullmatch(text)
-        if found is None:
+    if "degraded" in operations:
+        if not texts:
+            raise InvalidRequest("degraded needs to know which nodes die, and when: --kill n3@5s, once for each")
+        operations = ["degraded"]
+    found: list[Kill] = []
+    for text in texts:
+        parts = _KILL.fullmatch(text)
+        if parts is None:
             raise InvalidRequest(f"--kill {text!r}: give the name of a process and when, such as n3@5s")
-        assert folder is not None
-        happenings.append(Happening(float(found[2]), partial(_chaos, folder, "kill", found[1])))
-        undo.append(partial(_chaos, folder, "start", found[1]))
-    return happenings, undo
+        if float(parts[2]) >= phases[0].seconds:
+            raise InvalidRequest(f"--kill {text!r}: a phase has only {phases[0].seconds:g} s (--duration)")
+        assert cluster is not None
+        cluster.check(parts[1])
+        found += [Kill(operation, parts[1], float(parts[2])) for operation in operations]
+    return found
 
 
-async def _chaos(folder: Folder, action: str, name: str) -> str:
-    command = commands.Command(action, name)
-    send = partial(commands.send, folder, command, timeout_s=_CHAOS_TIMEOUT_S)
-    return await asyncio.get_running_loop().run_in_executor(None, send)
+def _limits(place: Place) -> dict[str, float]:
+    """Of this machine, if the server is on it too."""
+    if place.cluster is not None:
+        return limits.of_machine(place.cluster.folder.path)
+    return limits.of_machine() if place.pids is not None else {}
 
 
-def _result(place: Place, measured: list[Measured], *, partial: bool = False) -> Result:
+def _result(place: Place, measured: list[Measured], limits: dict[str, float], *, partial: bool) -> Result:
     environment = {
         "cpus": str(len(os.sched_getaffinity(0))),
         "machine": platform.machine(),
         "kernel": platform.release(),
         "python": platform.python_version(),
     }
+    if place.cluster is not None:
+        shape = place.cluster.folder.running().shape
+        environment |= {"nodes": str(len(place.cluster.nodes())), "ec": str(shape.code)}
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return Result(place.endpoint.name, at, environment, measured, partial)
+    return Result(place.endpoint.name, at, environment, measured, partial, limits)
 
 
 class _Line:

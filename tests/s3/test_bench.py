@@ -13,7 +13,9 @@ from botocore.config import Config
 
 from objstore.bench.model import Endpoint, Measured, Phase
 from objstore.bench.processes import Workers
-from objstore.bench.session import Happening, Session
+from objstore.bench.rebuild import Rebuilt, measure_repair
+from objstore.bench.report import notes
+from objstore.bench.session import Ended, Happening, Session
 from objstore.cli.main import main
 from objstore.model.errors import InvalidRequest
 from tests.s3.local_gateway import ACCESS_KEY, REGION, SECRET_KEY, local_gateway
@@ -89,6 +91,69 @@ def test_wrong_bytes_are_seen(engine: MemoryEngine, url: str) -> None:
     assert found.ops > 0 and 0 < found.mismatches <= found.verified
 
 
+def test_a_phase_that_is_ended_early_says_what_it_has_measured_and_nothing_follows(url: str) -> None:
+    async def run() -> Measured:
+        phase = msgspec.structs.replace(PHASE, seconds=60.0)
+        async with Workers(2) as workers, Session(endpoint(url), workers, 2) as session:
+            found = await session.measure(phase, lambda *_: session.end_early())
+            with pytest.raises(Ended):
+                await session.measure(phase, lambda *_: None)
+        return found
+
+    found = asyncio.run(run())
+    assert found.early and found.ops > 0 and found.seconds < 60
+    assert buckets(url) == []
+
+
+def test_a_phase_that_is_broken_off_leaves_no_load_behind(engine: MemoryEngine, url: str) -> None:
+    async def run() -> None:
+        phase = msgspec.structs.replace(PHASE, seconds=60.0)
+        async with Workers(2) as workers, Session(endpoint(url), workers, 2) as session:
+            task = asyncio.current_task()
+            assert task is not None
+            await session.measure(phase, lambda *_: task.cancel())
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(run())
+    assert buckets(url) == [] and engine.stored == {}
+
+
+def test_operations_at_a_rate_begin_when_they_are_due(url: str) -> None:
+    async def run() -> Measured:
+        phase = msgspec.structs.replace(PHASE, operation="head", rate=40.0, seconds=1.0)
+        async with Workers(2) as workers, Session(endpoint(url), workers, 2) as session:
+            return await session.measure(phase, lambda *_: None)
+
+    found = asyncio.run(run())
+    assert 0 < found.ops < 100 and not found.errors  # as fast as it can it makes thousands
+
+
+def test_the_speed_of_repair_is_what_the_cluster_says_and_gets_go_on_beside_it(url: str) -> None:
+    said: list[Rebuilt] = [
+        Rebuilt("waiting", 0, 0), *(Rebuilt("working", n, n << 20) for n in range(4)),
+        Rebuilt("done", 5, 5 << 20, 2.0, "full redundancy"),
+    ]  # fmt: skip
+
+    async def harm() -> str:
+        return "n8 killed"
+
+    async def look() -> Rebuilt:
+        return said.pop(0)
+
+    async def run() -> Measured:
+        phase = msgspec.structs.replace(PHASE, operation="repair", rate=100.0)
+        async with Workers(2) as workers, Session(endpoint(url), workers, 2) as session:
+            return await measure_repair(session, phase, lambda *_: None, harm, look)
+
+    found = asyncio.run(run())
+    assert (found.ops, found.bytes, found.seconds) == (5, 5 << 20, 2.0) and sum(
+        one.bytes for one in found.series
+    ) == 5 << 20
+    assert [mark.text for mark in found.marks] == ["n8 killed", "repair begins", "full redundancy"]
+    assert found.before is not None and found.before.p50 > 0 and found.latency.p50 > 0
+    assert "GETs beside it" in "\n".join(notes(found)) and buckets(url) == []
+
+
 def test_an_endpoint_that_refuses_is_said_so(url: str) -> None:
     async def run() -> None:
         wrong = msgspec.structs.replace(endpoint(url), secret="not it")
@@ -121,6 +186,9 @@ def test_the_command(url: str, tmp_path, capsys: pytest.CaptureFixture[str]) -> 
         (["run", "http://a:b@127.0.0.1:1", "--operations", "frob"], "no 'frob'"),
         (["run", "http://a:b@127.0.0.1:1", "--size", "big"], "sizes such as"),
         (["run", "http://a:b@127.0.0.1:1", "--kill", "n1@3"], "data folder"),
+        (["run", "http://a:b@127.0.0.1:1", "--operations", "repair"], "data folder"),
+        (["compare", *["http://a:b@127.0.0.1:1"] * 2, "--operations", "degraded"], "objstore bench run"),
+        (["run", "http://a:b@127.0.0.1:1", "--rate", "-1"], "below 0"),
         (["run", "http://a:b@127.0.0.1:1", "--picture", "x.gif"], ".svg"),
         (["report", "pyproject.toml"], "not the result of a bench"),
     ],
