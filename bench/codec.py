@@ -1,55 +1,51 @@
-"""Encode and rebuild rates of the erasure codecs, beside plain copying in the same run.
+"""Encoding and rebuilding with the erasure codecs, beside copying the same bytes.
 
-    python bench/codec.py [k+m] [cell KiB]
-
-Rates count data bytes (k cells a call), one thread, warm caches and tables; each figure is the best of several
-rounds, because other work on the machine can only slow a round down. `rebuild` restores m lost data cells.
+Rates count data bytes (k cells a call), on one core, with warm tables; `rebuild` restores m lost data cells.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import partial
+from random import Random
 
+from bench.figures import Figure, parser, show
+from objstore.bench import limits
 from objstore.codec.erasure import available, get_codec
+from objstore.config.kinds import parse_size
 from objstore.model.cluster import ErasureCode
 
-ROUNDS = 7
-ROUND_S = 0.15
+UNIT = "MB/s"
 
 
-def rate(call: Callable[[], object], size: int) -> float:
-    """MB/s of a call that handles `size` bytes."""
-    call()  # warm up: tables, page faults
-    best = 0.0
-    for _ in range(ROUNDS):
-        calls, start = 0, time.perf_counter()
-        while (spent := time.perf_counter() - start) < ROUND_S:
-            call()
-            calls += 1
-        best = max(best, calls * size / spent)
-    return best / 1e6
-
-
-def main(code: ErasureCode, cell_size: int) -> None:
+def measure(code: ErasureCode, cell_size: int, seconds: float) -> list[Figure]:
     size = code.k * cell_size
-    cells = [os.urandom(cell_size) for _ in range(code.k)]
-    whole = b"".join(cells)
-    print(f"{code}, cells of {cell_size // 1024} KiB, MB/s of data")
-    print(f"{'memcpy':8} {'copy':>8} {rate(partial(bytearray, whole), size):10,.0f}")
+    cells = [Random(number).randbytes(cell_size) for number in range(code.k)]
+    memcpy = limits.memcpy(seconds, cell_size) / 1e6
     lost = list(range(min(code.k, code.m)))
+    found = []
     for name in available():
         codec = get_codec(name, code.k, code.m)
         shards = dict(enumerate([*cells, *codec.encode(cells)]))
         left = {shard: cell for shard, cell in shards.items() if shard not in lost}
         assert codec.rebuild(left, lost) == {shard: cells[shard] for shard in lost}
-        print(f"{name:8} {'encode':>8} {rate(partial(codec.encode, cells), size):10,.0f}")
-        print(f"{name:8} {'rebuild':>8} {rate(partial(codec.rebuild, left, lost), size):10,.0f}")
+        for what, call in (("encode", partial(codec.encode, cells)), ("rebuild", partial(codec.rebuild, left, lost))):
+            rate = limits.rate(call, size / 1e6, seconds, time.thread_time)
+            found.append(Figure(f"{name} {what}", rate, UNIT, "memcpy", memcpy))
+    return found
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    found = parser(__doc__)
+    found.add_argument("--ec", default="4+2", metavar="K+M")
+    found.add_argument("--cell", default="256KiB", metavar="SIZE")
+    arguments = found.parse_args(words)
+    code, cell = ErasureCode.parse(arguments.ec), parse_size(arguments.cell)
+    show(f"{code}, cells of {cell:,} bytes", measure(code, cell, arguments.seconds), as_json=arguments.json)
+    return 0
 
 
 if __name__ == "__main__":
-    arguments = dict(enumerate(sys.argv))
-    main(ErasureCode.parse(arguments.get(1, "4+2")), int(arguments.get(2, "256")) * 1024)
+    sys.exit(main())

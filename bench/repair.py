@@ -1,7 +1,5 @@
 """What repair costs: bytes rebuilt per second of CPU, of all processes together, beside the codec's own speed.
 
-    python bench/repair.py [--size 8MiB] [--total 1GiB] [--kill 1] [--nodes 8] [--ec 4+2] [--clients 20]
-
 A cluster of processes on this machine is filled, nodes are killed, and the CPU that repairer, nodes and coordinator use
 until every object is whole again is read from the kernel. `read` counts the k shards that a rebuilt one is made of,
 as the codec's rate does, so that its ratio to the codec says what all the rest costs: network, checksums, disks.
@@ -19,16 +17,18 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from random import Random
 
+from bench.figures import Figure, show
 from objstore.admin import text
 from objstore.admin.status import Status
+from objstore.bench import limits
+from objstore.bench.processes import usage
 from objstore.codec.erasure import available, get_codec
 from objstore.config.kinds import parse_size
 from objstore.model.cluster import ErasureCode
@@ -47,18 +47,6 @@ READ_SIZES = (4 << 10, 1 << 20)
 WORKING = ("running", "throttled")
 
 
-def cpu_seconds(pids: Iterable[int]) -> float:
-    """User and system time of these processes."""
-    ticks = 0
-    for pid in pids:
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue  # it has ended
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
 def codec_rate(code: ErasureCode, lost: int) -> float:
     """Bytes of data (k cells a call) per CPU second of rebuilding."""
     name = "isal" if "isal" in available() else "zfec"
@@ -66,12 +54,7 @@ def codec_rate(code: ErasureCode, lost: int) -> float:
     cells = [os.urandom(CELL) for _ in range(code.k)]
     shards = dict(enumerate([*cells, *codec.encode(cells)]))
     rebuild = partial(codec.rebuild, {s: c for s, c in shards.items() if s >= lost}, list(range(lost)))
-    rebuild()
-    calls, begin = 0, time.process_time()
-    while (spent := time.process_time() - begin) < CODEC_S:
-        rebuild()
-        calls += 1
-    return calls * code.k * CELL / spent
+    return limits.rate(rebuild, code.k * CELL, CODEC_S, time.thread_time)
 
 
 def fill(cluster: LocalCluster, size: int, total: int) -> int:
@@ -177,9 +160,7 @@ def order_budget(cluster: LocalCluster, budget: str) -> None:
     subprocess.run(command, env={**os.environ, **cluster.env}, check=True, stdout=subprocess.DEVNULL)
 
 
-def main(arguments: argparse.Namespace) -> int:
-    if arguments.clients:
-        return beside_clients(arguments)
+def alone(arguments: argparse.Namespace) -> int:
     code = ErasureCode.parse(arguments.ec)
     size, total = parse_size(arguments.size), parse_size(arguments.total)
     codec = codec_rate(code, min(arguments.kill, code.m))
@@ -189,14 +170,14 @@ def main(arguments: argparse.Namespace) -> int:
         victims = cluster.node_names[: arguments.kill]
         workers = [n for n in (*cluster.node_names, "r1", "c1") if n not in victims]
         pids = {name: cluster.member(name).pid for name in workers}
-        resting = cpu_seconds(pids.values())
+        resting = usage(pids.values()).cpu_s
         time.sleep(IDLE_S)
-        resting = (cpu_seconds(pids.values()) - resting) / IDLE_S
+        resting = (usage(pids.values()).cpu_s - resting) / IDLE_S
         began = time.monotonic()
         cluster.kill(*victims)
-        before = {name: cpu_seconds([pid]) for name, pid in pids.items()}
+        before = {name: usage([pid]).cpu_s for name, pid in pids.items()}
         status = cluster.wait(lambda s: s.is_whole and repair_since([], s) is not None, 600, "whole")
-        used = {name: cpu_seconds([pid]) - before[name] for name, pid in pids.items()}
+        used = {name: usage([pid]).cpu_s - before[name] for name, pid in pids.items()}
         took = time.monotonic() - began
     receipt = repair_since([], status)
     assert receipt is not None
@@ -204,20 +185,21 @@ def main(arguments: argparse.Namespace) -> int:
     cpu = sum(used.values()) - idle
     seconds = (receipt.finished_ms - receipt.started_ms) / 1000
     read = receipt.bytes * code.k / arguments.kill
-    print(f"{code}, {count} objects of {size / MIB:g} MiB, {arguments.kill} of {arguments.nodes} nodes killed")
-    print(text.receipt_line(receipt))
-    print(
-        f"rebuilt       {receipt.bytes / MIB:10.1f} MiB  in {seconds:.1f} s: {receipt.bytes / MIB / seconds:.1f} MiB/s"
-    )
     nodes = sum(used.values()) - used["r1"] - used["c1"]
-    print(f"CPU           {cpu:10.2f} s    repairer {used['r1']:.2f}, nodes {nodes:.2f}, less {idle:.2f} when idle")
-    print(f"per CPU s     {receipt.bytes / MIB / cpu:10.1f} MiB rebuilt, {read / MIB / cpu:.1f} MiB read")
-    print(f"codec         {codec / MIB:10.1f} MiB read per CPU s")
-    print(f"ratio         {read / cpu / codec:10.4f}")
+    figures = [
+        Figure("rebuilt", receipt.bytes / MIB / seconds, "MiB/s"),
+        Figure("CPU: all, without what they use anyway", cpu, "s"),
+        Figure("  repairer", used["r1"], "s"),
+        Figure("  nodes", nodes, "s"),
+        Figure("rebuilt per CPU s", receipt.bytes / MIB / cpu, "MiB"),
+        Figure("read per CPU s", read / MIB / cpu, "MiB", "codec, rebuild", codec / MIB),
+    ]
+    title = f"{code}, {count} objects of {size / MIB:g} MiB, {arguments.kill} of {arguments.nodes} nodes killed; "
+    show(title + text.receipt_line(receipt), figures, as_json=arguments.json)
     return 0
 
 
-def parser() -> argparse.ArgumentParser:
+def main(words: Sequence[str] | None = None) -> int:
     found = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     found.add_argument("--size", default="8MiB")
     found.add_argument("--total", default="1GiB")
@@ -225,8 +207,10 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--nodes", type=int, default=8)
     found.add_argument("--ec", default="4+2")
     found.add_argument("--clients", type=float, default=0, metavar="RATE", help="GETs per second beside it")
-    return found
+    found.add_argument("--json", action="store_true", help="as JSON; without --clients")
+    arguments = found.parse_args(words)
+    return beside_clients(arguments) if arguments.clients else alone(arguments)
 
 
 if __name__ == "__main__":
-    sys.exit(main(parser().parse_args()))
+    sys.exit(main())

@@ -1,23 +1,22 @@
-"""How fast is RPC on loopback? Calls per second (tiny, pipelined) and MB/s (256 KiB payloads), beside memcpy.
+"""Calls between two processes on the loopback, tiny ones and cells of 256 KiB, beside bare sockets on it.
 
-    python bench/rpc.py [--loop uvloop|asyncio] [--seconds 3]
-
-The server runs in a process of its own. The memcpy figure comes from the same run, because machines differ and
-are busy: a payload crosses memory several times on its way (two in the kernel, one or two checksums per side).
+A payload crosses memory several times on its way: two in the kernel, and one or two checksums per side.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import multiprocessing
+import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from multiprocessing.connection import Connection as Pipe
-from typing import Any
+from typing import Any, TypeVar
 
 import uvloop
 
+from bench.figures import Figure, parser, show
+from objstore.bench import limits
 from objstore.model.limits import KIB
 from objstore.rpc.client import TcpTransport
 from objstore.rpc.server import serve
@@ -25,6 +24,7 @@ from objstore.wire.messages import FragRead, FragWrite, Ok, Ping, Pong, Reply, R
 
 SECRET = b"bench secret"
 CLUSTER = "bench"
+T = TypeVar("T")
 TINY_IN_FLIGHT = 64
 BULK_IN_FLIGHT = 8
 BULK_BYTES = 256 * KIB
@@ -44,10 +44,10 @@ class BenchService:
         return Pong("bench", "bench", ""), b""
 
 
-def run(main: Coroutine[Any, Any, None], loop: str) -> None:
+def run(main: Coroutine[Any, Any, T], loop: str) -> T:
     factory = uvloop.new_event_loop if loop == "uvloop" else asyncio.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(main)
+        return runner.run(main)
 
 
 def server_process(loop: str, pipe: Pipe) -> None:
@@ -76,51 +76,48 @@ async def rate(call: Callable[[], Awaitable[object]], in_flight: int, seconds: f
     return done / (time.perf_counter() - began)
 
 
-def memcpy_mb_s(seconds: float) -> float:
-    """Copies of a 256 KiB block between two places that do not fit the caches of one core."""
-    blocks = 256
-    source = bytearray(b"\x01") * (blocks * BULK_BYTES)
-    target = memoryview(bytearray(blocks * BULK_BYTES))
-    view = memoryview(source)
-    began = time.perf_counter()
-    copied = 0
-    while time.perf_counter() - began < seconds:
-        start = copied % blocks * BULK_BYTES
-        target[start : start + BULK_BYTES] = view[start : start + BULK_BYTES]
-        copied += 1
-    return copied * BULK_BYTES / 1e6 / (time.perf_counter() - began)
-
-
-async def client(address: str, seconds: float) -> None:
+async def client(address: str, seconds: float) -> list[float]:
+    """Tiny calls per second many at a time and one by one, cells per second there and back."""
     transport = TcpTransport(SECRET, CLUSTER)
     block = bytes(BULK_BYTES)
     write, read = FragWrite(1, 0), FragRead(bytes(21), 0, BULK_BYTES)
-    tiny = await rate(lambda: transport.call(address, Ping(), timeout_s=10), TINY_IN_FLIGHT, seconds)
-    alone = await rate(lambda: transport.call(address, Ping(), timeout_s=10), 1, seconds)
-    sent = await rate(lambda: transport.call(address, write, block, timeout_s=10), BULK_IN_FLIGHT, seconds)
-    got = await rate(lambda: transport.call(address, read, timeout_s=10), BULK_IN_FLIGHT, seconds)
+    found = [
+        await rate(lambda: transport.call(address, Ping(), timeout_s=10), TINY_IN_FLIGHT, seconds),
+        await rate(lambda: transport.call(address, Ping(), timeout_s=10), 1, seconds),
+        await rate(lambda: transport.call(address, write, block, timeout_s=10), BULK_IN_FLIGHT, seconds),
+        await rate(lambda: transport.call(address, read, timeout_s=10), BULK_IN_FLIGHT, seconds),
+    ]
     await transport.close()
-    print(f"tiny calls, {TINY_IN_FLIGHT} in flight   {tiny:10,.0f} calls/s")
-    print(f"tiny calls, one by one     {alone:10,.0f} calls/s")
-    print(f"256 KiB to the server      {sent * BULK_BYTES / 1e6:10,.0f} MB/s")
-    print(f"256 KiB from the server    {got * BULK_BYTES / 1e6:10,.0f} MB/s")
-    print(f"memcpy, one core           {memcpy_mb_s(min(seconds, 1.0)):10,.0f} MB/s")
+    return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop")
-    parser.add_argument("--seconds", type=float, default=3.0, help="for each figure")
-    arguments = parser.parse_args()
+def measure(seconds: float, loop: str) -> list[Figure]:
     ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=server_process, args=(arguments.loop, theirs))
+    process = multiprocessing.get_context("spawn").Process(target=server_process, args=(loop, theirs))
     process.start()
     try:
-        run(client(ours.recv(), arguments.seconds), arguments.loop)
+        many, alone, sent, got = run(client(ours.recv(), seconds), loop)
     finally:
         ours.send(None)
         process.join()
+    trips, stream = limits.loopback(seconds), limits.loopback_stream(seconds) / 1e6
+    size = BULK_BYTES / 1e6
+    return [
+        Figure(f"tiny, {TINY_IN_FLIGHT} at once", many, "calls/s", "loopback round trips", trips),
+        Figure("tiny, one by one", alone, "calls/s", "loopback round trips", trips),
+        Figure(f"256 KiB there, {BULK_IN_FLIGHT} at once", sent * size, "MB/s", "loopback", stream),
+        Figure(f"256 KiB back, {BULK_IN_FLIGHT} at once", got * size, "MB/s", "loopback", stream),
+    ]
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    found = parser(__doc__, seconds=1.5)
+    found.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop")
+    arguments = found.parse_args(words)
+    figures = measure(arguments.seconds, arguments.loop)
+    show(f"RPC between two processes, {arguments.loop}", figures, as_json=arguments.json)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Micro-benchmarks: `python -m bench.NAME`. What each measures: README.md."""
