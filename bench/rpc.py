@@ -36,12 +36,15 @@ class BenchService:
     def __init__(self) -> None:
         self._block = bytes(BULK_BYTES)
 
-    async def handle(self, request: Request, payload: bytes | memoryview) -> tuple[Reply, bytes]:
+    def begin(self, request: Request, payload: bytes | memoryview) -> tuple[Reply, bytes]:
         if isinstance(request, FragRead):
             return Ok(), self._block
         if isinstance(request, FragWrite):
             return Ok(), b""
         return Pong("bench", "bench", ""), b""
+
+    async def handle(self, request: Request, payload: bytes | memoryview) -> tuple[Reply, bytes]:
+        return self.begin(request, payload)
 
 
 def run(main: Coroutine[Any, Any, T], loop: str) -> T:
