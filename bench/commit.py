@@ -3,7 +3,7 @@
 As many changes of registers wait at any time as the batch is large: each is accepted by the node's acceptor, written to
 its record journal and to its index, and answered when it is durable. `window`: changes are held back for so long before
 they are submitted together, which is what waiting for more of them would be. The limit is one file that is extended by
-the bytes of a batch and synced; the node syncs its journal, and its index once.
+the bytes of a batch and synced; the node syncs its journal, and once a second its index.
 """
 
 from __future__ import annotations
