@@ -6,7 +6,7 @@ durable, then the journal, then commits all rows at once, while newcomers queue 
 
 Entries that are `light` (what registers promise and accept: most of what a node writes) are told in the journal so
 that their rows can be made again from it. A batch of these alone is durable with the sync of the journal. Its rows
-wait in memory, where `get` shows them, for the next batch that is not light, or for FLUSH_S: all of a second in one
+wait in memory, where `ahead` shows them, for the next batch that is not light, or for FLUSH_S: all of a second in one
 commit. Whoever walks over tables calls `flush` before.
 
 Failure rules
@@ -27,7 +27,7 @@ import contextlib
 import errno
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -152,11 +152,10 @@ class GroupCommit:
         done.set_result(None)
         return done
 
-    def get(self, table: str, key: bytes) -> bytes | None:
-        """As that of the store, of all that is durable."""
-        if self._ahead and (table, key) in self._ahead:
-            return self._ahead[table, key]
-        return self._kv.get(table, key)
+    @property
+    def ahead(self) -> Mapping[tuple[str, bytes], bytes | None]:
+        """Rows that are durable and wait, by table and key. While a commit runs, the store may have these or newer."""
+        return self._ahead
 
     def failed(self, error: OSError) -> ObjstoreError:
         """What to answer after an OSError of a write; ends the node unless the disk is not to blame, or merely full."""

@@ -15,9 +15,9 @@ from __future__ import annotations
 import hashlib
 import heapq
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from operator import itemgetter
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from objstore.model.clock import ZERO, Ballot
 from objstore.model.errors import Corrupt
@@ -216,18 +216,16 @@ def _columns(found: Rows, limit: int, *, is_all: bool, with_listings: bool) -> W
     return Written(places, ballots, [raw[start : start + n] for raw, n in zip(raws, lengths, strict=True)])
 
 
-class Reads(Protocol):
-    """What a single register is read from."""
-
-    def get(self, table: str, key: bytes) -> bytes | None: ...
+Ahead = Mapping[tuple[str, bytes], bytes | None]  # rows that are durable and not in the store yet, by table and key
+_NONE_AHEAD: Ahead = {}
 
 
-def load(kv: Reads, place: bytes, *, with_data: bool = True) -> Held:
-    """The committed register."""
-    return _held(kv, place, None, with_data)
+def load(kv: KV, place: bytes, *, ahead: Ahead = _NONE_AHEAD, with_data: bool = True) -> Held:
+    """The durable register; rows of `ahead` pass those of the store."""
+    return _held(kv, place, None, with_data, ahead)
 
 
-def caught_up(kv: Reads, records: Iterable[Record]) -> list[Write]:
+def caught_up(kv: KV, records: Iterable[Record]) -> list[Write]:
     """Rows that follow from promises and values of the journal, which are told in the order in which they were made."""
     before: dict[bytes, Held] = {}
     after: dict[bytes, Held] = {}
@@ -251,12 +249,16 @@ def complete(kv: KV, row: Row, *, with_data: bool) -> Held:
     return _held(kv, row.place, row, with_data)
 
 
-def _held(kv: Reads, place: bytes, row: Row | None, with_data: bool) -> Held:
-    """A commit may come between the reads of the two tables; the ballot in both tells, and then we read again."""
+def _held(kv: KV, place: bytes, row: Row | None, with_data: bool, ahead: Ahead = _NONE_AHEAD) -> Held:
+    """A commit may come between the reads of the two tables; the ballot in both tells, and then we read again.
+
+    Without `ahead`: a promise that waits there goes with the inline row of the store, and when that is another one,
+    a commit has put into the store what waits and more, though its news has not come yet.
+    """
     key = stored_key(place)
     for _ in range(16):
         if row is None:
-            raw = kv.get(REG, key)
+            raw = _get(kv, ahead, REG, key)
             if raw is None:
                 return NOTHING
             row = unpack(key, raw)
@@ -266,13 +268,19 @@ def _held(kv: Reads, place: bytes, row: Row | None, with_data: bool) -> Held:
         state_is_large = row.state_length > STATE_IN_ROW_MAX
         if not state_is_large and not (with_data and row.data_length):
             return Held(acceptor, row.listing, row.state, b"")
-        inline = kv.get(INLINE, key)
+        inline = _get(kv, ahead, INLINE, key)
         if inline is not None and inline.startswith(row.accepted):
             end = 16 + row.state_length if state_is_large else 16
             state = inline[16:end] if state_is_large else row.state
             return Held(acceptor, row.listing, state, inline[end:] if with_data else b"")
-        row = None
+        row, ahead = None, _NONE_AHEAD
     raise DamagedKV("a register has lost its inline value")
+
+
+def _get(kv: KV, ahead: Ahead, table: str, key: bytes) -> bytes | None:
+    if ahead and (table, key) in ahead:
+        return ahead[table, key]
+    return kv.get(table, key)
 
 
 def read_fence(kv: KV, partition: int) -> int:

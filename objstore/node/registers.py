@@ -131,7 +131,7 @@ class RegisterStore:
         if request.tag < self._fence(request.partition):
             return self._stale(request.partition), b""
         place = rows.place_of(request.partition, request.key)
-        held = rows.load(self._commits, place, with_data=request.with_data)
+        held = rows.load(self._kv, place, ahead=self._commits.ahead, with_data=request.with_data)
         return self._report(request.partition, held), held.data
 
     def prepare(self, request: RegPrepare, payload: Buffer) -> _Answer | Later:
@@ -374,7 +374,7 @@ class RegisterStore:
         held = self._queued.get(place)
         if held is not None:
             return held
-        return NOTHING if partition in self._dropping else rows.load(self._commits, place)
+        return NOTHING if partition in self._dropping else rows.load(self._kv, place, ahead=self._commits.ahead)
 
     def _put(
         self, partition: int, tag: int, changed: list[tuple[bytes, Held, Held]], told: Sequence[bytes] = ()

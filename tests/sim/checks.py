@@ -103,11 +103,11 @@ def written_on(machine: SimNode) -> Iterator[tuple[bytes, register_rows.Held]]:
     assert machine.service is not None
     commits = machine.service._commits
     places = {row.place: None for row in register_rows.all_rows(machine.rows)}
-    for (table, key), raw in commits._ahead.items():
+    for (table, key), raw in commits.ahead.items():
         if table == register_rows.REG and raw is not None:
             places[register_rows.unpack(key, raw).place] = None
     for place in places:
-        held = register_rows.load(commits, place)
+        held = register_rows.load(machine.rows, place, ahead=commits.ahead)
         if held.acceptor.accepted != ZERO:
             yield place, held
 

@@ -8,6 +8,7 @@ REGISTERS = "objstore.node.registers"
 FRAGMENTS = "objstore.node.fragments"
 VOLUMES = "objstore.node.volumes"
 COMMIT = "objstore.node.commit"
+REGISTER_ROWS = "objstore.node.register_rows"
 PARTS = "objstore.node.parts"
 IDENTITY = "objstore.node.identity"
 ENVELOPE = "objstore.codec.envelope"
@@ -58,7 +59,7 @@ CANARIES = (
         REGISTERS,
         (
             Edit(
-                "held = rows.load(self._commits, place, with_data=request.with_data)",
+                "held = rows.load(self._kv, place, ahead=self._commits.ahead, with_data=request.with_data)",
                 "held = self._current(request.partition, place)",
             ),
         ),
@@ -93,6 +94,13 @@ CANARIES = (
         (Edit("*register_rows.caught_up(kv, ahead), ", ""),),
         "pytest tests/unit/node/test_ahead.py",
         "INV-12: promises and values whose rows waited are gone after a power cut",
+    ),
+    Canary(
+        "rows that wait hide those of a running commit",
+        REGISTER_ROWS,
+        (Edit("row, ahead = None, _NONE_AHEAD", "row = None"),),
+        "pytest tests/unit/node/test_ahead.py",
+        "INV-12: a promise that waits is read with the inline row of a later value, and an index is called damaged",
     ),
     Canary(
         "rows that wait pass those that cannot",

@@ -63,6 +63,27 @@ def test_what_registers_promise_and_accept_costs_no_commit_of_the_index_and_is_r
     with_node(test)
 
 
+@pytest.mark.parametrize("after", [b"new", b""])
+def test_a_promise_that_waits_does_not_hide_what_a_running_commit_has_put_into_the_store(after: bytes) -> None:
+    """The promise waits as a row of `reg` alone; the commit replaces the inline row that belongs to it."""
+
+    async def test(rig: Rig, node: NodeService) -> None:
+        await accept(node, b"a", 1, b"old")
+        await level(node)
+        await ask(node, RegPrepare(P, TAG, key(b"a"), ballot(5)))
+        before = rig.sim_kv.commits
+        accepting = asyncio.ensure_future(ask(node, RegAccept(P, TAG, key(b"a"), ballot(5), b"l", b"s"), after))
+        raising = asyncio.ensure_future(ask(node, RegFence([P + 1], TAG)))  # not light: one commit with it
+        while rig.sim_kv.commits == before:
+            await asyncio.sleep(0)
+        assert not accepting.done()
+        assert await fetch(node, RegRead(P, TAG, key(b"a"), True)) in (b"old", after)
+        await asyncio.gather(accepting, raising)
+        assert await fetch(node, RegRead(P, TAG, key(b"a"), True)) == after
+
+    with_node(test)
+
+
 def test_they_are_committed_soon_and_whoever_walks_over_rows_finds_them_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
