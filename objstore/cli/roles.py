@@ -164,6 +164,7 @@ async def node(context: Context) -> AsyncIterator[str]:
 
 async def _run_node(stack: AsyncExitStack, context: Context, link: Link, disk: LocalDisk) -> str:
     from objstore.cli.store import open_store
+    from objstore.node.pace import QUICK_S
     from objstore.node.quarantine import DAY_S, Bounds
     from objstore.node.service import COUNTED, INDEX, TABLES, open_node
     from objstore.node.space import Thresholds
@@ -186,6 +187,7 @@ async def _run_node(stack: AsyncExitStack, context: Context, link: Link, disk: L
         quarantine=Bounds(section.quarantine_days * DAY_S, min(section.quarantine, capacity // 20)),
         thresholds=Thresholds(section.nearfull / 100, section.full / 100, section.backfill_full / 100),
         scrub_rate=section.scrub,
+        quick_s=QUICK_S,
         partition_bits=context.config.cluster.partition_bits,
         on_fatal=context.fail,
         newest_map=lambda: directory.raw_map,

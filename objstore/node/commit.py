@@ -9,6 +9,9 @@ that their rows can be made again from it. A batch of these alone is durable wit
 wait in memory, where `ahead` shows them, for the next batch that is not light, or for FLUSH_S: all of a second in one
 commit. Whoever walks over tables calls `flush` before.
 
+Where the disk syncs quickly batches of light entries are stored on the event loop (`objstore.node.pace`), and gather
+meanwhile.
+
 Failure rules
 - A full volume fails the entries that wrote to it, and only them.
 - A full index or journal fails the whole batch *and everything queued behind it*: those may have been decided on
@@ -27,12 +30,13 @@ import contextlib
 import errno
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from objstore.model.errors import Fatal, InsufficientStorage, ObjstoreError, Overloaded, Unavailable
 from objstore.node.journal import Batch, Journal
+from objstore.node.pace import Pace
 from objstore.node.sync_times import SyncTimes
 from objstore.node.volumes import Volumes
 from objstore.ports import KV, DamagedKV, Write
@@ -95,14 +99,20 @@ class _Stored(NamedTuple):
 
 
 class GroupCommit:
-    def __init__(self, kv: KV, volumes: Volumes, journal: Journal, on_fatal: Callable[[Fatal], None]) -> None:
+    """`pace`: of batches that are light."""
+
+    def __init__(
+        self, kv: KV, volumes: Volumes, journal: Journal, on_fatal: Callable[[Fatal], None], pace: Pace
+    ) -> None:
         self._kv = kv
         self._volumes = volumes
         self._journal = journal
         self._on_fatal = on_fatal
+        self._pace = pace
         self._queue: deque[_Entry] = deque()
         self._queued_bytes = 0
         self._batch: deque[_Entry] = deque()  # taken from the queue, not settled yet
+        self._begin: asyncio.Handle | None = None  # of the next batch
         self._task: asyncio.Task[None] | None = None
         self._ahead: dict[tuple[str, bytes], bytes | None] = {}  # rows that wait; changed between two batches only
         self._ahead_bytes = 0
@@ -140,13 +150,13 @@ class GroupCommit:
         entry.done.add_done_callback(_seen)
         self._queue.append(entry)
         self._queued_bytes += weight
-        if self._task is None:
-            self._task = loop.create_task(self._run())
+        if self._task is None and self._begin is None:
+            self._begin = loop.call_soon(self._begin_now)
         return entry.done
 
     def flush(self) -> asyncio.Future[None]:
         """Done when the rows of everything that was submitted before are in the store."""
-        if self._ahead or self._task is not None:
+        if self._ahead or self.is_busy:
             return self.submit(light=False)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         done.set_result(None)
@@ -175,15 +185,15 @@ class GroupCommit:
 
     @property
     def is_busy(self) -> bool:
-        return self._task is not None
+        return self._task is not None or self._begin is not None
 
     async def close(self) -> None:
         """Waits until everything queued is durable or has failed, and all rows are in the store. The last call."""
-        if self.fatal is None and (self._journal.may_lead or self._task is not None):
+        if self.fatal is None and (self._journal.may_lead or self.is_busy):
             with contextlib.suppress(Overloaded):
                 self.submit([self._journal.level_row()])
-        while self._task is not None:
-            await asyncio.wait([self._task])
+        while self.is_busy:
+            await (asyncio.wait([self._task]) if self._task is not None else asyncio.sleep(0))
         self._end_flushing()
 
     def _end_flushing(self) -> None:
@@ -203,16 +213,37 @@ class GroupCommit:
             self.flush()
         self._flush_soon()  # until it has succeeded: the index may be full
 
+    def _begin_now(self) -> None:
+        self._begin = None
+        with self._ending_on_bugs():
+            while self._queue and self._is_quick():
+                self._take()
+                self._commit_inline()
+        if self._queue:
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def _is_quick(self) -> bool:
+        if not self._pace.is_quick or not self._journal.may_lead or self._ahead_bytes > AHEAD_BYTES_MAX:
+            return False
+        return all(entry.light for entry in self._queue)
+
     async def _run(self) -> None:
         try:
-            while self._queue:
-                self._take()
-                await self._commit()
-        except Exception as error:  # a bug: without a committer nobody would ever be answered
-            logger.exception("The commit task failed")
-            self._fail_for_good(Fatal(f"The commit task failed: {error!r}"))
+            with self._ending_on_bugs():
+                while self._queue:
+                    self._take()
+                    await self._commit()
         finally:
             self._task = None
+
+    @contextlib.contextmanager
+    def _ending_on_bugs(self) -> Iterator[None]:
+        """Without a committer nobody would ever be answered."""
+        try:
+            yield
+        except Exception as error:
+            logger.exception("The commit task failed")
+            self._fail_for_good(Fatal(f"The commit task failed: {error!r}"))
 
     def _take(self) -> None:
         writes = size = 0
@@ -229,16 +260,28 @@ class GroupCommit:
 
     async def _commit(self) -> None:
         loop = asyncio.get_running_loop()
-        self.batches += 1
         began = loop.time()
         try:
             numbers = sorted({number for entry in self._batch for number in entry.volumes})
             syncers = {number: self._volumes.syncer(number) for number in numbers}
-            stored = await loop.run_in_executor(None, self._store, list(self._batch), syncers)
+            stored = await loop.run_in_executor(None, self._store_timed, list(self._batch), syncers)
         except OSError as error:
             self._fail_all(self.failed(error))
             return
-        self.times.note(loop.time(), loop.time() - began)
+        self._settle_batch(stored, loop.time(), loop.time() - began)
+
+    def _commit_inline(self) -> None:
+        began = self._pace.now()
+        try:
+            stored = self._store_timed(list(self._batch), {})
+        except OSError as error:
+            self._fail_all(self.failed(error))
+            return
+        self._settle_batch(stored, asyncio.get_running_loop().time(), self._pace.now() - began)
+
+    def _settle_batch(self, stored: _Stored, now: float, seconds: float) -> None:
+        self.batches += 1
+        self.times.note(now, seconds)
         if stored.appended is not None:
             self._journal.keep(stored.appended)
         if stored.waiting:
@@ -253,6 +296,14 @@ class GroupCommit:
             entry = self._batch.popleft()
             lost = next((stored.full[number] for number in entry.volumes if number in stored.full), None)
             _settle(entry, None if lost is None else self.failed(lost))
+
+    def _store_timed(self, batch: list[_Entry], syncers: dict[int, Callable[[], None]]) -> _Stored:
+        """Blocking."""
+        began = self._pace.now()
+        stored = self._store(batch, syncers)
+        if stored.waiting:
+            self._pace.note(began)
+        return stored
 
     def _store(self, batch: list[_Entry], syncers: dict[int, Callable[[], None]]) -> _Stored:
         """Blocking."""

@@ -12,9 +12,10 @@ from objstore.node.fragments import FragmentStore
 from objstore.node.identity import Identity
 from objstore.node.journal import Journal
 from objstore.node.lost import LostRecords
+from objstore.node.pace import Pace
 from objstore.node.registers import RegisterStore
 from objstore.node.sealed import SealedKV
-from objstore.node.space import Space, Thresholds
+from objstore.node.space import Room, Space
 from objstore.node.volumes import Volumes
 from objstore.ports import Clock, Disk
 
@@ -45,11 +46,10 @@ def recover(
     records: Journal,
     volumes: Volumes,
     commits: GroupCommit,
-    capacity_bytes: int,
-    reserve_bytes: int,
-    thresholds: Thresholds,
+    room: Room,
+    paging: Pace,
 ) -> Parts:
-    """Blocking, once, at start."""
+    """Blocking, once, at start. `paging`: of reading pages of registers."""
     partitions = 1 << found.partition_bits
     lost = LostRecords(disk, found.cluster_id, found.node_id, partitions)
     space = Space(
@@ -58,11 +58,9 @@ def recover(
         volumes,
         kv,
         lambda: records.size_bytes + lost.size_bytes,
-        capacity_bytes,
-        reserve_bytes,
-        thresholds,
+        room,
     )
-    registers = RegisterStore(kv, commits, space, partitions)
+    registers = RegisterStore(kv, commits, space, partitions, paging)
     fragments = FragmentStore(kv, volumes, commits, space, clock, found.cluster_id, partitions)
     ahead = records.recover(kv)
     if ahead:

@@ -35,6 +35,7 @@ from objstore.node.journal_format import (
     encode_value,
     value_length,
 )
+from objstore.node.pace import Pace
 from objstore.node.register_pages import list_pages, pull_page, scan_page
 from objstore.node.register_rows import NOTHING, Held
 from objstore.node.space import Space
@@ -71,9 +72,10 @@ _Answer = tuple[Reply, Buffer]
 
 
 class RegisterStore:
-    def __init__(self, kv: KV, commits: GroupCommit, space: Space, partitions: int) -> None:
+    def __init__(self, kv: KV, commits: GroupCommit, space: Space, partitions: int, paging: Pace) -> None:
         self._kv = kv
         self._commits = commits
+        self._paging = paging
         self._space = space
         self.partitions = partitions
         self._queued: dict[bytes, Held] = {}  # place -> newest state that is not durable yet
@@ -211,8 +213,7 @@ class RegisterStore:
     async def pages(self, request: RegPages, payload: Buffer) -> _Answer:
         await self._commits.flush()
         asks = [ask if ask.tag >= self._fence(ask.partition) else None for ask in request.asks]
-        loop = asyncio.get_running_loop()
-        return RegPaged(await loop.run_in_executor(None, list_pages, self._kv, request, asks)), b""
+        return RegPaged(await self._paging.run(list_pages, self._kv, request, asks)), b""
 
     async def pull(self, request: RegPull, payload: Buffer) -> _Answer:
         self._fence(request.partition)

@@ -25,6 +25,7 @@ from objstore.node import damage, identity, index, journal, register_rows, seale
 from objstore.node.commit import GroupCommit, IndexLost
 from objstore.node.journal import Journal
 from objstore.node.journal_format import SALT_BYTES
+from objstore.node.pace import Pace
 from objstore.node.parts import Parts
 from objstore.node.parts import recover as recover_parts
 from objstore.node.quarantine import Bounds
@@ -32,7 +33,7 @@ from objstore.node.scrub import Scrub, Source
 from objstore.node.scrub_place import Places
 from objstore.node.scrub_sources import Fragments, IndexRows, JournalRecords
 from objstore.node.sealed import SealedKV
-from objstore.node.space import Thresholds
+from objstore.node.space import Room, Thresholds
 from objstore.node.streams import Streams
 from objstore.node.volumes import VOLUME_BYTES, Volumes
 from objstore.ports import KV, Buffer, Clock, DamagedKV, Disk, Later, Random
@@ -72,12 +73,14 @@ async def open_node(
     quarantine: Bounds | None = None,
     thresholds: Thresholds | None = None,
     scrub_rate: int = 0,
+    quick_s: float = 0.0,
     on_fatal: Callable[[Fatal], None] = lambda fatal: None,
     newest_map: Callable[[], bytes] = bytes,
     has_share: Callable[[NodeId], bool] = lambda node: True,
 ) -> NodeService:
     """Start on a data folder: recover, or begin. `raw` must have TABLES. Raises Fatal when the folder is not ours.
     scrub_rate: bytes per second that are read back to find rot; 0 = none.
+    quick_s: how long blocking work may usually take that is done on the event loop (`objstore.node.pace`).
     newest_map: the encoded cluster map as far as this process knows it, for those who ask; b"" = none.
     has_share: whether that map gives this node a share of the data.
 
@@ -102,10 +105,9 @@ async def open_node(
             disk, cluster_id, found.node_id, lambda: random.bytes(SALT_BYTES), file_bytes=record_file_bytes
         )
         volumes = Volumes(disk, volume_bytes=volume_bytes)
-        commits = GroupCommit(kv, volumes, records, ending)
-        return recover_parts(
-            found, disk, kv, clock, records, volumes, commits, capacity_bytes, reserve_bytes, thresholds or Thresholds()
-        )
+        commits = GroupCommit(kv, volumes, records, ending, Pace(quick_s, clock.monotonic))
+        room = Room(capacity_bytes, reserve_bytes, thresholds or Thresholds())
+        return recover_parts(found, disk, kv, clock, records, volumes, commits, room, Pace(quick_s, clock.monotonic))
 
     try:
         parts = await loop.run_in_executor(None, recover)

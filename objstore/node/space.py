@@ -41,6 +41,15 @@ class Thresholds:
         assert 0 < self.near <= self.full <= self.backfill <= 1
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What the node may fill."""
+
+    capacity_bytes: int
+    reserve_bytes: int
+    thresholds: Thresholds
+
+
 class Usage(NamedTuple):
     used: int
     size: int
@@ -69,18 +78,16 @@ class Space:
         volumes: Volumes,
         kv: KV,
         records_bytes: Callable[[], int],
-        capacity_bytes: int,
-        reserve_bytes: int,
-        thresholds: Thresholds,
+        room: Room,
     ) -> None:
         self._disk = disk
         self._clock = clock
         self._volumes = volumes
         self._kv = kv
         self._records_bytes = records_bytes
-        self._thresholds = thresholds
-        self.capacity_bytes = capacity_bytes
-        self.reserve_bytes = reserve_bytes
+        self._thresholds = room.thresholds
+        self.capacity_bytes = room.capacity_bytes
+        self.reserve_bytes = room.reserve_bytes
         self._asked_at = -_FRESH_S
         self._unused = 0  # free bytes plus those of kept extents and of the record journal, when asked
         self._index = Usage(0, 1)  # when asked

@@ -27,6 +27,7 @@ from objstore.model.cluster import ErasureCode, NodeLease, decode_map, encode_le
 from objstore.model.errors import Fatal, Unavailable
 from objstore.model.survey import Survey, decode_survey
 from objstore.node import damage
+from objstore.node.pace import QUICK_S
 from objstore.node.sealed import SealedKV
 from objstore.node.service import COUNTED, INDEX, TABLES, NodeService, open_node
 from objstore.notify.sender import Sender
@@ -130,6 +131,7 @@ class SimCluster:
     zones: int = 1
     sender: Callable[[str], Sender] | None = None  # of event notifications, for each repairer
     repair: dict[str, float] = field(default_factory=dict)  # settings of the repairers that differ from `settings`
+    quick: frozenset[str] = frozenset()  # nodes that do on the event loop what takes little time
 
     def __post_init__(self) -> None:
         loop = asyncio.get_running_loop()
@@ -232,6 +234,7 @@ class SimCluster:
             reserve_bytes=0,
             partition_bits=PARTITION_BITS,
             record_file_bytes=RECORD_FILE_BYTES,
+            quick_s=QUICK_S if machine.name in self.quick else 0.0,
             on_fatal=on_fatal,
             newest_map=lambda: directory.raw_map,
             has_share=directory.gives_share,

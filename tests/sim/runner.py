@@ -68,6 +68,7 @@ async def _scenario(plan: Plan, report: Report) -> None:
             "orphan_round_s": 3.0,
             "tombstone_age_s": plan.tombstone_age_s,
         },
+        quick=frozenset(f"n{number}" for number in range(1, plan.nodes + 1, 2)),
     )
     async with cluster:
         work = Workload(cluster, plan.keys, plan.clients, plan.operations, plan.pause_s, quiet=plan.quiet)

@@ -13,6 +13,8 @@ from objstore.model.errors import Fatal, InsufficientStorage, ObjstoreError, Ove
 from objstore.node import commit as commit_module
 from objstore.node.commit import GroupCommit, Planned
 from objstore.node.journal import TABLE, Journal
+from objstore.node.journal_format import encode_floor
+from objstore.node.pace import Pace
 from objstore.node.volumes import BLOCK, Volumes
 from objstore.ports import Write
 from tests.sim.disk import SimDisk
@@ -21,7 +23,7 @@ from tests.unit.node.rig import CLUSTER, run
 
 
 class Parts:
-    def __init__(self, capacity: int | None = None) -> None:
+    def __init__(self, capacity: int | None = None, quick_s: float = 0.0) -> None:
         self.disk = SimDisk()
         self.kv = SimKV(["t", TABLE], capacity)
         self.volumes = Volumes(self.disk, volume_bytes=4 * BLOCK)
@@ -29,7 +31,7 @@ class Parts:
         self.fatal: list[Fatal] = []
         self.journal = Journal(self.disk, CLUSTER, "n" * 16, lambda: b"saltsalt", file_bytes=4096)
         self.journal.recover(self.kv)
-        self.commits = GroupCommit(self.kv, self.volumes, self.journal, self.fatal.append)
+        self.commits = GroupCommit(self.kv, self.volumes, self.journal, self.fatal.append, Pace(quick_s))
         self.settled: list[tuple[str, ObjstoreError | None]] = []
 
     def submit(self, name: str, value: bytes = b"v", volumes: Sequence[int] = ()) -> asyncio.Future[None]:
@@ -228,3 +230,36 @@ def test_what_is_acknowledged_survives_a_crash() -> None:
         assert parts.stored() == ["a"]
 
     run(main())
+
+
+@pytest.mark.parametrize("quick_s", [0.0, 60.0])
+def test_light_batches_are_stored_on_the_loop_where_that_is_quick_in_the_order_of_submit(quick_s: float) -> None:
+    parts = Parts(quick_s=quick_s)
+    threads: list[str] = []
+
+    async def main() -> None:
+        parts.kv.before_change = lambda: None
+        done = [parts.submit("heavy")]
+        for name in "abc":
+            done.append(
+                parts.commits.submit(
+                    [("t", name.encode(), b"v")],
+                    records=[encode_floor(1, b"b" * 16)],
+                    light=True,
+                    settled=lambda error, name=name: threads.append(name),  # type: ignore[misc]
+                )
+            )
+        await asyncio.gather(*done)
+        began = parts.commits.batches
+        light = parts.commits.submit([("t", b"d", b"v")], records=[encode_floor(1, b"c" * 16)], light=True)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert light.done() == (quick_s > 0)
+        await light
+        assert parts.commits.batches == began + 1 and not parts.commits.is_busy
+        await parts.commits.flush()
+        assert parts.stored() == ["a", "b", "c", "d", "heavy"]
+        await parts.commits.close()
+
+    run(main())
+    assert threads == ["a", "b", "c"]
