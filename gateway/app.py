@@ -12,6 +12,7 @@ import asyncio
 import logging
 import ssl
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 from aiohttp import web
@@ -32,7 +33,7 @@ from gateway.s3.router import route
 from gateway.s3.sigv4 import SigningKeys
 from gateway.s3.target import collect_headers, effective_headers, parse_target
 from gateway.settings import GatewaySettings
-from objstore.model.context import begin_request
+from objstore.model.context import FIELDS, begin_request
 from objstore.model.errors import NoSuchKey
 from objstore.model.traffic import Traffic
 
@@ -55,6 +56,7 @@ class Gateway:
         self.draining = False
         self.traffic = Traffic()
         self._signing_keys = SigningKeys()
+        self._request_numbers = count(int.from_bytes(settings.random.bytes(8)))
         self._busy: set[web.RequestHandler] = set()  # connections with a request in flight; one each
         self._idle = asyncio.Event()
         self._idle.set()
@@ -66,7 +68,9 @@ class Gateway:
         await self._idle.wait()
 
     def new_trace(self) -> Trace:
-        return Trace(self.settings.random.bytes(8).hex().upper(), self.settings.clock.monotonic(), self._is_draining)
+        """Ids go on from a random number: unique among all gateways, and no secret."""
+        number = next(self._request_numbers) & 0xFFFF_FFFF_FFFF_FFFF
+        return Trace(f"{number:016X}", self.settings.clock.monotonic(), self._is_draining)
 
     def _is_draining(self) -> bool:
         return self.draining
@@ -193,7 +197,7 @@ class Gateway:
             "bytes_out": bytes_out,
             "duration_ms": round((ended - trace.started) * 1000, 3),
         }
-        _access_log.log(level, "%s %s %d", request.method, path, response.status, extra=fields)
+        _access_log.log(level, "%s %s %d", request.method, path, response.status, extra={FIELDS: fields})
 
 
 class _Connection(web.RequestHandler):

@@ -25,7 +25,7 @@ from gateway.s3.policies import Decision, Policy, Request
 from gateway.s3.policy_context import request_context, tag_context, tag_values
 from gateway.s3.sigv4 import Auth
 from gateway.s3.target import Target
-from objstore.engine.types import ObjectInfo
+from objstore.engine.types import BucketInfo, ObjectInfo
 from objstore.model import bucketconfig
 from objstore.model.errors import NoSuchBucket, NotFound
 from objstore.model.identity import BucketAcl, BucketPolicy, PublicAccessBlock
@@ -34,6 +34,7 @@ from objstore.model.identity import BucketAcl, BucketPolicy, PublicAccessBlock
 _OF_ROOT = frozenset(("s3:GetBucketPolicy", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy"))
 _TELLING = frozenset((Operation.GET_OBJECT, Operation.HEAD_OBJECT, Operation.GET_OBJECT_ATTRIBUTES))
 _DEFERRED = frozenset((Operation.POST_OBJECT,))  # who asks stands in the body
+_ROOT_MAY = Decision(allowed="the root of the account")
 
 
 _Name = tuple[str, str, str | None]  # bucket, key, version
@@ -60,6 +61,7 @@ class Access:
         self.caller = caller
         self._now_ms = now_ms
         self._context: dict[str, tuple[str, ...]] | None = None
+        self.bucket: BucketInfo | None = None  # that was looked at last, as of the check of this request
         self._seen: dict[_Name, tuple[ObjectInfo, str]] = {}  # whose ACL allows what no policy does, with which grant
 
     async def check_operation(self, operation: Operation) -> None:
@@ -92,7 +94,7 @@ class Access:
         of_bucket, block = await self._bucket_policy(need)
         caller = self.caller
         if caller.is_root and (of_bucket is None or need.action in _OF_ROOT):
-            return Decision(allowed="the root of the account"), ""
+            return _ROOT_MAY, ""
         context = await self._context_of(need, tags, of_bucket)
         request = Request(need.action, need.resource, caller.principal, context)
         found = policies.decide([("the policy of the bucket", of_bucket)], request) if of_bucket else Decision()
@@ -104,7 +106,7 @@ class Access:
                 found, why = Decision(), "the public access block of the bucket does not let its policy reach anybody"
             return found if found.allowed else await self._by_acl(need), why
         if caller.is_root:
-            return Decision(allowed="the root of the account"), ""
+            return _ROOT_MAY, ""
         own = policies.decide(caller.policies, request)
         if own.denied:
             return own, ""
@@ -158,7 +160,7 @@ class Access:
         if need.bucket is None or need.made:
             return None, PublicAccessBlock()
         try:
-            bucket = await self._engine.get_bucket(need.bucket, fresh=False)
+            bucket = self.bucket = await self._engine.get_bucket(need.bucket, fresh=False)
         except NoSuchBucket:
             if self.caller.is_root:
                 return None, PublicAccessBlock()  # the handler says what is missing

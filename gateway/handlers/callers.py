@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from gateway.port import IdentityStore
 from gateway.s3 import policies, sigv2
@@ -75,6 +76,11 @@ async def authenticate(
     return check_claim(method, target, headers, claim, secret, keys), caller
 
 
+@lru_cache(maxsize=64)
+def _root(secret: str) -> Caller:
+    return Caller(ROOT, secret=secret)
+
+
 async def secret_of(
     access_key: str, token: str | None, root: Mapping[str, str], identities: IdentityStore | None, now: float
 ) -> tuple[str | None, Caller]:
@@ -83,7 +89,7 @@ async def secret_of(
         return await _of_session(access_key, token, root, identities, now)
     secret = root.get(access_key)
     if secret is not None:
-        return secret, Caller(ROOT, secret=secret)
+        return secret, _root(secret)
     found = await identities.find(access_key) if identities is not None else None
     if found is None:
         return None, NOBODY

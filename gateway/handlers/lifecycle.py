@@ -14,7 +14,7 @@ from gateway.handlers.call import Call
 from gateway.handlers.configs import configure, configured, deconfigure
 from gateway.handlers.responses import empty, xml
 from gateway.s3 import lifecycle
-from objstore.engine.types import ObjectInfo
+from objstore.engine.types import BucketInfo, ObjectInfo
 from objstore.model import bucketconfig
 from objstore.model.errors import ObjstoreError
 from objstore.model.ids import uuid7_ms
@@ -61,10 +61,16 @@ def _day_ms(call: Call) -> int:
 
 
 async def _rules(call: Call) -> tuple[LifecycleRule, ...]:
+    bucket = call.access.bucket
+    if bucket is None or bucket.name != call.bucket:
+        bucket = await _bucket(call)
+    found = bucketconfig.get(bucket.config, BucketLifecycle) if bucket is not None else None
+    return found.rules if found is not None else ()
+
+
+async def _bucket(call: Call) -> BucketInfo | None:
     try:
         async with asyncio.timeout(RULES_WAIT_S):
-            bucket = await call.engine.get_bucket(call.bucket, fresh=False)
+            return await call.engine.get_bucket(call.bucket, fresh=False)
     except (ObjstoreError, TimeoutError):
-        return ()
-    found = bucketconfig.get(bucket.config, BucketLifecycle)
-    return found.rules if found is not None else ()
+        return None

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import Enum
+from functools import lru_cache
 from typing import NamedTuple
 
 from gateway.s3.canonical import ALGORITHM, Canonical, signed_by, signing_key, string_to_sign
@@ -271,12 +272,14 @@ def _field(code: str, fields: Mapping[str, str], name: str) -> str:
     return value
 
 
+@lru_cache(maxsize=256)
 def _names(code: str, names: str) -> tuple[str, ...]:
     if names != names.lower():
         raise S3Error(code, "SignedHeaders must be lower case names separated by ';'.")
     return tuple(names.split(";"))
 
 
+@lru_cache(maxsize=256)
 def read_credential(code: str, text: str, request_date: str, wanted: str = S3.name) -> Credential:
     """`code` of the S3Error that is raised; `request_date` must be of the same day."""
     parts = text.rsplit("/", 4)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
@@ -18,6 +19,9 @@ _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]*")
 _UNRESERVED_OR_SLASH = re.compile(r"[A-Za-z0-9._~/-]*")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")  # token, RFC 9110 section 5.6.2
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_MEMO = lru_cache(maxsize=1024)  # of the same few words that signatures bring with each request
+_quote, _unquote_to_bytes = _MEMO(quote), _MEMO(unquote_to_bytes)
+_MEMO_CHARS_MAX = 256
 _AUTH_PARAMETERS = frozenset(
     ("x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-expires", "x-amz-signedheaders", "x-amz-signature")
 )
@@ -68,7 +72,8 @@ def percent_decode(text: str) -> str:
     if _BAD_ESCAPE.search(text):
         raise S3Error("InvalidURI", "The request target has a % that two hexadecimal digits do not follow.")
     try:
-        return unquote_to_bytes(text.encode("utf-8", "surrogateescape")).decode()
+        unquote = _unquote_to_bytes if len(text) <= _MEMO_CHARS_MAX else unquote_to_bytes
+        return unquote(text.encode("utf-8", "surrogateescape")).decode()
     except UnicodeError as error:
         raise S3Error("InvalidURI", "The request target is not valid UTF-8 after decoding.") from error
 
@@ -76,7 +81,9 @@ def percent_decode(text: str) -> str:
 def percent_encode(text: str, *, keep: str = "") -> str:
     """UriEncode of AWS: everything but A-Z a-z 0-9 - . _ ~ and the characters of `keep`."""
     plain = _UNRESERVED_OR_SLASH if keep == "/" else _UNRESERVED
-    return text if plain.fullmatch(text) else quote(text, safe=keep)
+    if plain.fullmatch(text):
+        return text
+    return _quote(text, safe=keep) if len(text) <= _MEMO_CHARS_MAX else quote(text, safe=keep)
 
 
 def parse_target(target: str, host: str, domain: str | None) -> Target:

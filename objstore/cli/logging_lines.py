@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 import sys
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TextIO
 
 import msgspec
 
-from objstore.model.context import current_request
+from objstore.model.context import FIELDS, current_request
 
+_SECOND = "%Y-%m-%dT%H:%M:%S"
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -44,7 +46,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         fields: dict[str, object] = {
-            "ts": _utc(record).isoformat(timespec="milliseconds")[:-6] + "Z",
+            "ts": f"{_utc_second(int(record.created))}.{int(record.created * 1000) % 1000:03d}Z",
             "level": record.levelname.lower(),
             "event": record.getMessage(),
             "node": self._node,
@@ -78,13 +80,17 @@ def _printable(value: object) -> object:
     return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
-def _utc(record: logging.LogRecord) -> datetime:
-    return datetime.fromtimestamp(record.created, UTC)
+@lru_cache(maxsize=1)
+def _utc_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime(_SECOND)
 
 
 def _extra(record: logging.LogRecord) -> dict[str, object]:
     """What the caller added, and the request that it worked for; empty values say nothing and are left out."""
-    found = {key: value for key, value in vars(record).items() if key not in _OWN and value not in (None, "")}
+    added = vars(record).get(FIELDS)
+    if added is None:
+        added = {key: value for key, value in vars(record).items() if key not in _OWN}
+    found = {key: value for key, value in added.items() if value is not None and value != ""}
     if "request_id" not in found and (request_id := current_request()):
         found["request_id"] = request_id
     return found

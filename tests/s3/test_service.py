@@ -15,6 +15,7 @@ from gateway.port import Engine
 from objstore.engine.sealing import Sealing
 from objstore.engine.types import ObjectInfo
 from objstore.model import errors
+from objstore.model.context import FIELDS
 from objstore.ports import Buffer
 from tests.s3.local_gateway import ACCESS_KEY, SECRET_KEY, LocalGateway, local_gateway, settings
 from tests.s3.memory_engine import MemoryEngine
@@ -264,7 +265,7 @@ def test_the_access_log_has_a_record_per_request(caplog: pytest.LogCaptureFixtur
         wire.request("PUT", "/bucket/k", b"12345")
         wire.request("GET", "/bucket/k?x-id=GetObject")
         wire.request("GET", "/bucket/missing")
-    records = [vars(record) for record in caplog.records if record.name == "gateway.access"]
+    records = [vars(record)[FIELDS] for record in caplog.records if record.name == "gateway.access"]
     columns = ("operation", "path", "status", "error", "bytes_in", "access_key")
     assert [tuple(record[column] for column in columns) for record in records[1:]] == [
         ("PutObject", "/bucket/k", 200, "", 5, ACCESS_KEY),
