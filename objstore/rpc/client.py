@@ -1,4 +1,5 @@
-"""The client side of RPC: one pipelined connection per address, made when it is first needed.
+"""The client side of RPC: one pipelined connection per address, made when it is first needed; by the local socket of a
+process on this machine where it has one (`sockets`).
 
 A call is one entry in the table of its connection: no task, no timer of its own (a connection has one timer, set
 to its earliest deadline). Nothing is retried here; whoever calls knows whether a repetition is safe.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from functools import partial
 from typing import Final
 
@@ -18,7 +20,7 @@ from objstore.model.errors import CODES, DeadlineExceeded, ObjstoreError, Overlo
 from objstore.model.limits import CONNECT_TIMEOUT_S
 from objstore.ports import Told
 from objstore.rpc.link import Link, keep_freed_blocks
-from objstore.rpc.sockets import split_address
+from objstore.rpc.sockets import connect_locally, split_address
 from objstore.wire.connection import NONCE_BYTES, Connection, Established, Event, NotUnderstood, ReplyReceived, Side
 from objstore.wire.frames import Buffer
 from objstore.wire.messages import ErrorReply, Reply, Request
@@ -117,14 +119,9 @@ class TcpTransport:
         return outcome
 
     async def _attempt(self, address: str) -> _ClientLink | Unreachable:
-        link: _ClientLink | None = None
         try:
-            host, port = split_address(address)
-            connection = Connection(Side.CLIENT, self._secret, self.cluster_id, os.urandom(NONCE_BYTES))
-            link = _ClientLink(address, connection, self._links, self._calls_max)
             async with asyncio.timeout(self._connect_timeout_s):
-                await asyncio.get_running_loop().create_connection(lambda: link, host, port)
-                await link.established
+                return await self._open(address, connect_locally(address))
         except TimeoutError:
             return Unreachable(f"{address}: no answer within {self._connect_timeout_s:g} s of connecting")
         except OSError as error:
@@ -133,7 +130,21 @@ class TcpTransport:
             return Unreachable(str(error))
         finally:
             del self._attempts[address]
-            if link is not None and not link.connection.is_open:
+
+    async def _open(self, address: str, sock: socket.socket | None) -> _ClientLink:
+        """By TCP, or over the connected `sock`."""
+        loop = asyncio.get_running_loop()
+        host, port = split_address(address)
+        connection = Connection(Side.CLIENT, self._secret, self.cluster_id, os.urandom(NONCE_BYTES))
+        link = _ClientLink(address, connection, self._links, self._calls_max)
+        try:
+            if sock is not None:
+                await loop.create_unix_connection(lambda: link, sock=sock)
+            else:
+                await loop.create_connection(lambda: link, host, port)
+            await link.established
+        finally:
+            if not link.connection.is_open:
                 link.abort("the attempt to connect was given up")
         return link
 

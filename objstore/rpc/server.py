@@ -22,7 +22,7 @@ from objstore.model.errors import CODES, ConfigError, ObjstoreError, Unreachable
 from objstore.model.limits import MIB
 from objstore.ports import Later, Service
 from objstore.rpc.link import Link, keep_freed_blocks
-from objstore.rpc.sockets import join_address
+from objstore.rpc.sockets import join_address, listen_locally
 from objstore.wire.connection import NONCE_BYTES, Connection, Established, Event, NotUnderstood, RequestReceived, Side
 from objstore.wire.frames import Buffer
 from objstore.wire.messages import ErrorReply, Reply
@@ -67,23 +67,28 @@ async def serve(
     """Listen and answer until `close`. Port 0: any free one, see `Server.address`."""
     shared = _Shared(service, secret, cluster_id, in_flight_max, bytes_max, connections_max, handshake_timeout_s)
     keep_freed_blocks()
+    loop = asyncio.get_running_loop()
     try:
-        listener = await asyncio.get_running_loop().create_server(lambda: _ServerLink(shared), host, port)
+        listener = await loop.create_server(lambda: _ServerLink(shared), host, port)
     except OSError as error:
         raise ConfigError(
             f"cannot listen on {join_address(host, port)} ({error.strerror or error}): "
             "choose another address, or stop the process that uses this one"
         ) from error
-    return Server(listener, shared, host)
+    address = join_address(host, listener.sockets[0].getsockname()[1])
+    listeners = [listener]
+    if (sock := listen_locally(address)) is not None:
+        listeners.append(await loop.create_unix_server(lambda: _ServerLink(shared), sock=sock))
+    return Server(listeners, shared, address)
 
 
 class Server:
     """A listening server. `address` is host:port with the port that was really bound."""
 
-    def __init__(self, listener: asyncio.Server, shared: _Shared, host: str) -> None:
-        self._listener = listener
+    def __init__(self, listeners: list[asyncio.Server], shared: _Shared, address: str) -> None:
+        self._listeners = listeners
         self._shared = shared
-        self.address = join_address(host, listener.sockets[0].getsockname()[1])
+        self.address = address
 
     @property
     def connections(self) -> int:
@@ -95,7 +100,8 @@ class Server:
 
     async def close(self, grace_s: float = CLOSE_GRACE_S) -> None:
         """Refuse what is new, give requests at work `grace_s` to answer, then cancel them and hang up."""
-        self._listener.close()
+        for listener in self._listeners:
+            listener.close()
         self._shared.closing = True
         links = list(self._shared.links)
         for link in links:
@@ -113,7 +119,8 @@ class Server:
         for link in links:
             link.abort("the server was closed")
         await asyncio.gather(*(link.ended for link in links))
-        await self._listener.wait_closed()
+        for listener in self._listeners:
+            await listener.wait_closed()
 
 
 class _ServerLink(Link):
@@ -178,7 +185,9 @@ class _ServerLink(Link):
 
     def fail(self, reason: str) -> None:
         assert self.transport is not None
-        logger.warning("connection from %s dropped: %s", self.transport.get_extra_info("peername"), reason)
+        logger.warning(
+            "connection from %s dropped: %s", self.transport.get_extra_info("peername") or "this machine", reason
+        )
         super().fail(reason)
 
     def on_lost(self, reason: str) -> None:
