@@ -1,11 +1,16 @@
 """Log lines on stderr: text on a terminal, else one JSON object per line.
 
+Lines that only inform wait for a moment, so that a busy process writes many with one system call; a warning or worse is
+written at once, with those that wait.
+
 Fields: ts (UTC), level, event (the sentence), node (the process by name), logger, request_id where there is one,
 and whatever the caller gave as `extra`. stdout is never written: it belongs to data.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import sys
 from datetime import UTC, datetime
@@ -16,6 +21,7 @@ import msgspec
 
 from objstore.model.context import FIELDS, current_request
 
+PAUSE_S = 0.02  # of lines that inform
 _SECOND = "%Y-%m-%dT%H:%M:%S"
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -24,7 +30,7 @@ def set_up(format: str, level: str, node: str, stream: TextIO | None = None) -> 
     """Replaces whatever logging was configured before. format: auto, text or json."""
     stream = stream or sys.stderr
     as_text = format == "text" or (format == "auto" and stream.isatty())
-    handler = logging.StreamHandler(stream)
+    handler = Lines(stream)
     handler.setFormatter(TextFormatter(node) if as_text else JsonFormatter(node))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
@@ -37,6 +43,34 @@ def _leave_out_what_is_not_shown() -> None:
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     vars(logging)["logAsyncioTasks"] = False  # since Python 3.12
+
+
+class Lines(logging.Handler):
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._waiting: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._waiting.append(self.format(record))
+        except Exception:  # noqa: BLE001  as every handler of logging does: what logs must not fail by it
+            self.handleError(record)
+            return
+        loop = asyncio._get_running_loop()
+        if loop is None or record.levelno >= logging.WARNING:
+            self.flush()
+        elif len(self._waiting) == 1:
+            loop.call_later(PAUSE_S, self.flush)
+
+    def flush(self) -> None:
+        """Also called when the process ends."""
+        with self.lock or contextlib.nullcontext():
+            lines, self._waiting = self._waiting, []
+            if lines:
+                with contextlib.suppress(OSError, ValueError):  # a full disk, a closed terminal: nobody left to tell
+                    self._stream.write("\n".join(lines) + "\n")
+                    self._stream.flush()
 
 
 class JsonFormatter(logging.Formatter):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import io
 import json
 import logging
@@ -127,6 +128,55 @@ def test_logs_are_json_unless_they_go_to_a_terminal(monkeypatch: pytest.MonkeyPa
     finally:
         logging.captureWarnings(False)
         logging.basicConfig(handlers=before, force=True, level=level)
+
+
+class _Writes(io.StringIO):
+    """The text of each write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.each: list[str] = []
+
+    def write(self, text: str) -> int:
+        self.each.append(text)
+        return len(text)
+
+
+def test_lines_that_inform_are_written_together_and_none_is_lost_or_late() -> None:
+    stream = _Writes()
+    handler = logging_lines.Lines(stream)
+    logger = logging.Logger("test")
+    logger.addHandler(handler)
+
+    async def main() -> None:
+        logger.info("1")
+        logger.info("2")
+        assert stream.each == []
+        await asyncio.sleep(3 * logging_lines.PAUSE_S)
+        assert stream.each == ["1\n2\n"]
+        logger.info("3")
+        logger.error("4")
+        assert stream.each[1:] == ["3\n4\n"]
+        await asyncio.sleep(3 * logging_lines.PAUSE_S)
+        logger.info("5")
+        await asyncio.sleep(3 * logging_lines.PAUSE_S)
+        assert stream.each[2:] == ["5\n"]
+        logger.info("6")
+
+    asyncio.run(main())
+    handler.flush()
+    logger.info("7")
+    assert stream.each[3:] == ["6\n", "7\n"]
+
+
+def test_a_full_disk_ends_nothing() -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    logger = logging.Logger("test")
+    logger.addHandler(logging_lines.Lines(Full()))
+    logger.error("x")
 
 
 def test_waiting_is_reported_now_and_then_with_its_length_and_reason(caplog: pytest.LogCaptureFixture) -> None:
