@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SAMPLE_S = 0.25  # between two looks at how late the event loop is
+SAMPLE_S = 1.0  # between two looks at how late the event loop is
 CLUSTER_FRESH_S = 1.0  # two scrapes within it see the same cluster
 TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

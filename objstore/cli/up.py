@@ -29,7 +29,7 @@ from objstore.model.errors import Conflict, InvalidRequest
 
 DEFAULT_DATA = "objstore-data"
 START_TIMEOUT_S = 30.0
-_TICK_S = 0.05
+_TICK_S = 0.1
 _DETACHED = "OBJSTORE_UP_DETACHED"  # set in the environment of the process that --detach leaves behind
 
 

@@ -1,8 +1,8 @@
 """Keeping one key alive in the coordinator: "this process is here, and this is what it says of itself".
 
 Invariants: nothing is ever raised to the owner, whatever the coordinator does; the key comes back by itself
-after the coordinator lost the lease (restart) or this process was paused past it; a changed value is put at
-the next beat. A process that stops without `close` is forgotten after ttl_s.
+after the coordinator lost the lease (restart), this process was paused past it, or somebody took the key; a changed
+value is put at the next beat. A process that stops without `close` is forgotten after ttl_s.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class Heartbeat:
         self._ttl_s = ttl_s
         self._lease = 0  # 0 = none
         self._published: tuple[bytes, int] | None = None  # value and revision; None = not known to be there
+        self._looked = 0  # beats since the key was last looked at
         self._silent = False  # the coordinator's absence is logged once
         self._task: asyncio.Task[None] | None = None
         self._heard_at: float | None = None  # by the clock of the loop
@@ -93,8 +94,11 @@ class Heartbeat:
             self._lease, self._published = 0, None
         if not self._lease:
             self._lease = await self._coordinator.grant(self._ttl_s)
-        if self._published is not None and not await self._is_there():
-            self._published = None
+        self._looked += 1
+        if self._published is not None and self._looked >= BEATS_PER_TTL:  # rarely: it costs as much as the beat itself
+            self._looked = 0
+            if not await self._is_there():
+                self._published = None
         value = self._make_value()
         if self._published is None or self._published[0] != value:
             await self._publish(value)

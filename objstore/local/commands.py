@@ -54,7 +54,8 @@ def send(folder: Folder, command: Command, *, timeout_s: float) -> str:
 
 def answer_all(folder: Folder, act: Callable[[Command], str]) -> None:
     """Carry out what waits, oldest first. `act`: what is asked -> what was done."""
-    for request in sorted(folder.commands.glob("*.request")):
+    waiting = sorted(name for name in os.listdir(folder.commands) if name.endswith(".request"))  # often: no glob
+    for request in map(folder.commands.joinpath, waiting):
         try:
             command = msgspec.json.decode(request.read_bytes(), type=Command)
             request.unlink()

@@ -32,6 +32,7 @@ LOG_TAIL_LINES = 20
 LOG_BYTES_MAX = 16 << 20  # a log larger than this at a start is moved aside (one old one is kept)
 STOP_TIMEOUT_S = 8.0
 _TICK_S = 0.02
+_CHECK_BYTES_PER_S = 8 << 20  # of a slow disk that other processes read too
 
 Report = Callable[[MemberState, str], None]  # a member and what just happened to it
 
@@ -255,7 +256,8 @@ class Supervisor:
 
     def _wait_ready(self, processes: list[_Process]) -> None:
         waiting = list(processes)
-        deadline = time.monotonic() + self._start_timeout_s
+        timeout_s = self._start_timeout_s + sum(map(self._checking_s, processes))
+        deadline = time.monotonic() + timeout_s
         while waiting:
             with self._lock:
                 for process in list(waiting):
@@ -265,11 +267,15 @@ class Supervisor:
             if waiting and time.monotonic() > deadline:
                 names = ", ".join(p.state.name for p in waiting)
                 raise StartFailed(
-                    f"{names} did not become ready within {self._start_timeout_s:.0f} s\n"
-                    f"{self.tail(waiting[0].state.name)}"
+                    f"{names} did not become ready within {timeout_s:.0f} s\n{self.tail(waiting[0].state.name)}"
                 )
             if waiting:
                 time.sleep(_TICK_S)
+
+    def _checking_s(self, process: _Process) -> float:
+        """What its disk may need: a process reads all of its index before it is ready."""
+        stores = self._folder.data_of(process.state.name).glob("*/data.mdb")
+        return sum(store.stat().st_size for store in stores) / _CHECK_BYTES_PER_S
 
     def _hear(self, process: _Process) -> bool:
         """Whether the process has said that it is ready; StartFailed if it ended instead."""

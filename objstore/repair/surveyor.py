@@ -4,14 +4,14 @@ One look: change counters of all nodes, registers of partitions that changed, co
 partitions that changed, then judging. Registers come before fragments on purpose: whatever was committed when
 the registers were read has its fragments on disk when they are listed, so a fresh object never looks damaged.
 A partition that changes all the time is read every BUSY_S only, and the rarer the longer that takes, unless an object
-just seen needs it.
+just seen needs it. Where all counters are what they were when nothing was left to read, a look is over with that.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from objstore.engine.calls import Calls, ask, in_parallel
@@ -57,6 +57,11 @@ class _Read:
     at: float = 0.0
     took_s: float = 0.0
 
+    @property
+    def rests(self) -> bool:
+        """It was read as it looked when it was last looked at."""
+        return self.seen is not None and self.signature == self.seen
+
     def due(self, signature: tuple[object, ...], now: float) -> bool:
         rests = signature == self.seen
         self.seen = signature
@@ -91,11 +96,15 @@ class Surveyor:
         self.listed = False  # in the last look every member that answers has told what it holds
         self.stats: dict[NodeId, NodeStatsReply] = {}  # of the members that answer
         self.disputes: dict[int, list[Dispute]] = {}
+        self.rests = False  # the last look found all as it was read before
         self.known_at = float("-inf")  # of no partition is anything older loaded; -inf: not all were read yet
         self._calls = calls
         self._clock = clock
         self._meta: dict[int, _Meta] = {}
         self._data: dict[tuple[NodeId, int], _Read] = {}
+        # Counters under which all was read, of registers and of fragments.
+        self._meta_rest: tuple[Topology, Mapping[NodeId, tuple[int, Sequence[int]]]] | None = None
+        self._data_rest: tuple[Topology, Mapping[NodeId, tuple[int, Sequence[int]]]] | None = None
 
     def hurry(self) -> None:
         """The next look reads whatever has changed, partitions that change all the time too."""
@@ -106,11 +115,27 @@ class Surveyor:
         self.stats = await self._ask_all(topology)
         self.inventory.set_cluster(topology, self.stats)
         self.inventory.begin_look()
-        needed = await self._read_registers(topology)
-        late = await self._ask_all(topology)
-        self.stats = {node: late[node] for node in self.stats if node in late}
-        self.inventory.set_cluster(topology, self.stats)
-        await self._read_fragments(topology, needed)
+        needed: dict[int, None] = {}
+        counters = (topology, {node: (stats.boot, stats.meta_changes) for node, stats in self.stats.items()})
+        self.rests = counters == self._meta_rest
+        if self.rests:
+            now = self._clock.monotonic()
+            for look in self._meta.values():
+                look.known_at = now
+            self.known_at = now
+        else:
+            needed = await self._read_registers(topology)
+            self._meta_rest = counters if all(look.rests for look in self._meta.values()) else None
+            late = await self._ask_all(topology)
+            self.stats = {node: late[node] for node in self.stats if node in late}
+            self.inventory.set_cluster(topology, self.stats)
+        counters = (topology, {node: (stats.boot, stats.data_changes) for node, stats in self.stats.items()})
+        self.listed = True
+        if counters != self._data_rest:
+            self.rests = False
+            await self._read_fragments(topology, needed)
+            looks = (self._data[node, p] for node in self.stats for p in range(topology.map.partitions))
+            self._data_rest = counters if all(look.rests for look in looks) else None
         self.inventory.end_look()
         await self._judge()
         self.complete = True
@@ -332,7 +357,6 @@ class Surveyor:
                 if look.due(signature, now) or (partition in needed and signature != look.signature):
                     due.append((node, partition))
             await asyncio.sleep(0)
-        self.listed = True
         due.sort(key=lambda one: one[1])  # all nodes of a partition close together in time
 
         async def one(what: tuple[NodeId, int]) -> None:
@@ -358,7 +382,7 @@ class Surveyor:
         if node not in self.stats or not self.stats[node].closed:
             return False
         looks = [self._data.get((node, partition)) for partition in range(self.inventory.topology.map.partitions)]
-        return self.listed and all(look is not None and look.signature == look.seen for look in looks)
+        return self.listed and all(look is not None and look.rests for look in looks)
 
     async def _list(self, node: NodeId, partition: int) -> bytes:
         pages: list[bytes] = []

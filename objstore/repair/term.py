@@ -71,9 +71,10 @@ log = logging.getLogger(__name__)
 
 PUBLISH_S = 0.5
 FRESH_S = 2.0  # the survey is put at least this often, changed or not
+RESTING = 2  # times as long between two looks at a cluster in which nothing changes
 FORGET_S = 30.0  # between two looks for registers on nodes that no longer own them
 TEND_S = 1.0
-OBEY_S = 0.5
+OBEY_S = 1.0
 DAMAGE_S = 3.0
 NOTIFY_S = 1.0
 USAGE_S = 2.0
@@ -288,7 +289,7 @@ class Term:
                     await self._dispatcher.trim(self._may_act)
             except ObjstoreError as error:
                 log.warning("the survey was interrupted: %s", error)
-            await asyncio.sleep(self._settings.interval_s)
+            await asyncio.sleep(self._settings.interval_s * (RESTING if self._surveyor.rests else 1))
 
     async def obey(self) -> None:
         """Follow what operators ask. Before that is known nothing is repaired: it may be paused."""
