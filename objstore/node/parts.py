@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from objstore.model.ids import NodeId
@@ -20,6 +21,11 @@ from objstore.node.volumes import Volumes
 from objstore.ports import Clock, Disk
 
 
+@dataclass(slots=True)
+class Demand:
+    calls: int = 0  # for which somebody outside the cluster waited
+
+
 class Parts(NamedTuple):
     node_id: NodeId
     kv: SealedKV
@@ -31,6 +37,7 @@ class Parts(NamedTuple):
     fragments: FragmentStore
     lost: LostRecords
     compactor: Compactor
+    demand: Demand
 
     @property
     def is_busy(self) -> bool:
@@ -69,4 +76,4 @@ def recover(
     registers.recover()
     fragments.recover()
     compactor = Compactor(kv, records, commits, lambda: registers.live_bytes)
-    return Parts(found.node_id, kv, volumes, records, space, commits, registers, fragments, lost, compactor)
+    return Parts(found.node_id, kv, volumes, records, space, commits, registers, fragments, lost, compactor, Demand())

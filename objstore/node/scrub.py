@@ -1,10 +1,10 @@
 """The scrub: all that the node stores is read back by and by, so that rot is found while the other shards are there.
 
 Round after round over the sources (`objstore.node.scrub_sources`): index rows, journal records, fragments. Slowly, and
-behind everything else: at a bounded rate, and not while the node has something to commit, unless the round is late. A
-round is over in less than `CYCLE_S`, whatever rate was set: the rate rises with what there is to read. Between two
-rounds is a rest, the longer the longer a round takes. How far it got is written down now and then
-(`objstore.node.scrub_place`), so that a node that restarts often goes on where it was.
+behind everything else: at a bounded rate, and at a fraction of it while the node has something to commit or answers
+clients, unless the round is late. A round is over in less than `CYCLE_S`, whatever rate was set: the rate rises with
+what there is to read. Between two rounds is a rest, the longer the longer a round takes. How far it got is written down
+now and then (`objstore.node.scrub_place`), so that a node that restarts often goes on where it was.
 
 Wall clocks tell only when the next round begins, when a pause ends, and what people are shown.
 """
@@ -33,8 +33,8 @@ RETRY_S = 1.0
 LOOK_S = 1.0  # while it rests: how often it looks whether it should go on
 NAP_S = 0.05  # it does not sleep for less
 BUSY_NAP_S = 0.02
-BUSY_MAX_S = 2.0  # for which it lets others go first at a time
-BUSY_ASKED_S = 0.1  # ... when somebody waits for the round
+BUSY_TIMES = 15  # as long as its share of the rate allows, beside others: it goes on at a sixteenth of the rate
+BUSY_TIMES_ASKED = 1  # ... when somebody waits for the round
 
 
 class Step(NamedTuple):
@@ -54,10 +54,17 @@ class Source(Protocol):
 
 
 class Scrub:
-    """`run` until cancelled. `rate`: bytes per second, as configured. `is_busy`: others have work for the disk."""
+    """`run` until cancelled. `rate`: bytes per second, as configured. `is_busy`: others have work for the disk.
+    `calls`: how many of clients came so far; reads need the processor, which the scrub would take half of."""
 
     def __init__(
-        self, sources: Sequence[Source], places: Places, clock: Clock, rate: int, is_busy: Callable[[], bool]
+        self,
+        sources: Sequence[Source],
+        places: Places,
+        clock: Clock,
+        rate: int,
+        is_busy: Callable[[], bool],
+        calls: Callable[[], int] = lambda: 0,
     ) -> None:
         assert rate > 0
         self._sources = sources
@@ -65,11 +72,14 @@ class Scrub:
         self._clock = clock
         self._configured = rate
         self._is_busy = is_busy
+        self._calls = calls
+        self._calls_seen = 0
         self._control = ScrubControl()
         self._steered = asyncio.Event()
         self._place = Place()
         self._saved_at = clock.monotonic()
         self._owed_s = 0.0  # of sleep, for what was read
+        self._granted_s = 0.0  # to others, for what was read
 
     # --- what is told and asked ---
 
@@ -154,7 +164,9 @@ class Scrub:
         self._place = place.after(step.at, step.read, step.found)
         if step.found.total:
             await self._save()
-        self._owed_s += step.read / self._rate()
+        took_s = step.read / self._rate()
+        self._owed_s += took_s
+        self._granted_s += took_s * (BUSY_TIMES_ASKED if place.answers else BUSY_TIMES)
         if self._owed_s >= NAP_S:
             owed, self._owed_s = self._owed_s, 0.0
             await self._rest(owed)
@@ -176,10 +188,16 @@ class Scrub:
             logger.warning("how far the scrub got cannot be written down now: %s", error)
 
     async def _let_others_go_first(self) -> None:
-        waited, patience = 0.0, BUSY_ASKED_S if self._place.answers else BUSY_MAX_S
-        while waited < patience and self._is_busy() and not self._is_late():
+        """Of the time granted to them as much as they use."""
+        while self._granted_s >= BUSY_NAP_S and self._is_in_the_way() and not self._is_late():
             await asyncio.sleep(BUSY_NAP_S)
-            waited += BUSY_NAP_S
+            self._granted_s -= BUSY_NAP_S
+        if self._granted_s >= BUSY_NAP_S:
+            self._granted_s = 0.0
+
+    def _is_in_the_way(self) -> bool:
+        before, self._calls_seen = self._calls_seen, self._calls()
+        return self._is_busy() or self._calls_seen != before
 
     def _is_late(self) -> bool:
         """At this pace the round would take too long."""

@@ -120,7 +120,7 @@ async def open_node(
     opened.append(parts)
     streams = Streams(parts.fragments, clock, int.from_bytes(random.bytes(6), "big"))
     boot = int.from_bytes(random.bytes(6), "big")
-    scrub = Scrub(_sources(parts), Places(disk), clock, scrub_rate, lambda: parts.is_busy) if scrub_rate else None
+    scrub = _scrub(parts, Places(disk), clock, scrub_rate) if scrub_rate else None
     return NodeService(
         parts,
         streams,
@@ -142,13 +142,13 @@ def _mark_lost(disk: Disk, lost: IndexLost) -> None:
         logger.critical("The damage of the index cannot be noted (%s); it will be found again.", error)
 
 
-def _sources(parts: Parts) -> list[Source]:
-    """What the scrub reads."""
-    return [
+def _scrub(parts: Parts, places: Places, clock: Clock, rate: int) -> Scrub:
+    sources: list[Source] = [
         IndexRows(parts.kv, TABLES, lambda: parts.space.index().used),
         JournalRecords(parts.records, parts.compactor),
         Fragments(parts.fragments, parts.volumes),
     ]
+    return Scrub(sources, places, clock, rate, lambda: parts.is_busy, lambda: parts.demand.calls)
 
 
 class NodeReport(NamedTuple):
@@ -199,7 +199,7 @@ class NodeService:
         self._incoming = 0  # fragments on their way in
         self.coordinator_away_ms: Callable[[], int] = lambda: 0  # set by whoever follows it for this node
         self._boot = boot
-        self._client_calls = 0
+        self._demand = parts.demand
         self._quick: dict[type, _Quick] = {
             msg.RegRead: registers.read,
             msg.RegPrepare: registers.prepare,
@@ -263,7 +263,7 @@ class NodeService:
         except DamagedKV as error:
             raise self._commits.failed(error) from error
         if begun is not None and isinstance(request, CLIENT_CALLS) and not getattr(request, "backfill", False):
-            self._client_calls += 1
+            self._demand.calls += 1
         return begun
 
     async def handle(self, request: Request, payload: bytes | memoryview) -> tuple[Reply, Buffer]:
@@ -279,7 +279,7 @@ class NodeService:
         if handler is None:
             raise InvalidRequest(f"a node does not answer {type(request).__name__}; ask the coordinator")
         if isinstance(request, CLIENT_CALLS) and not getattr(request, "backfill", False):
-            self._client_calls += 1
+            self._demand.calls += 1
         try:
             if isinstance(request, INCOMING):
                 return await self._take_in(handler, request, payload)
@@ -337,7 +337,7 @@ class NodeService:
             boot=self._boot,
             data_changes=self._fragments.changes.tolist() if changes else [],
             meta_changes=self._registers.changes.tolist() if changes else [],
-            client_calls=self._client_calls,
+            client_calls=self._demand.calls,
             closed=not self._has_share() and not self._incoming,
         )
 
