@@ -128,8 +128,9 @@ def _start(cluster: Cluster, shape: Shape, options: Options) -> None:
         "OBJSTORE_REPAIR__OUT_AFTER_S": str(options.out_after_s),
         **options.environment,
     })  # fmt: skip
-    members = [node_member(extra) for extra in nodes_of(shape)]
-    members += [Member(f"r{i}", "repairer") for i in range(1, shape.repairers + 1)]
+    # Nodes first: one that reads a large index for longer than `out_after_s` is not lost.
+    supervisor.start_all([node_member(extra) for extra in nodes_of(shape)])
+    members = [Member(f"r{i}", "repairer") for i in range(1, shape.repairers + 1)]
     port = shape.port
     for i in range(1, shape.gateways + 1):
         if shape.port:
