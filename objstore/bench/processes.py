@@ -118,6 +118,16 @@ def usage(pids: Iterable[int]) -> Usage:
     return Usage(sum(one[1] for one in found), sum(one[2] for one in found))
 
 
+def with_children(pids: Iterable[int]) -> list[int]:
+    """And the processes that those have started, such as the workers of a gateway."""
+    found = list(pids)
+    for pid in found:  # which grows
+        for children in Path(f"/proc/{pid}/task").glob("*/children"):
+            with contextlib.suppress(OSError):
+                found += map(int, children.read_text().split())
+    return found
+
+
 def _of(pid: int) -> tuple[int, float, int] | None:
     """When it was started (in the kernel's ticks), CPU seconds, resident bytes; None: it has ended."""
     try:

@@ -12,6 +12,7 @@ from typing import TypeVar
 from objstore.admin.collect import observe
 from objstore.admin.snapshot import build
 from objstore.admin.status import Status
+from objstore.bench.processes import with_children
 from objstore.bench.rebuild import Look, Rebuilt
 from objstore.local import commands
 from objstore.local.folder import Folder
@@ -33,7 +34,7 @@ class OwnCluster:
         self.folder = folder
 
     def pids(self) -> list[int]:
-        return [member.pid for member in self.folder.running().members if member.pid]
+        return with_children(member.pid for member in self.folder.running().members if member.pid)
 
     def nodes(self) -> list[str]:
         return [member.name for member in self.folder.running().members if member.role == "node"]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from urllib.parse import quote, urlsplit
 
@@ -12,7 +15,7 @@ import pytest
 from botocore.config import Config
 
 from objstore.bench.model import Endpoint, Measured, Phase
-from objstore.bench.processes import Workers
+from objstore.bench.processes import Workers, with_children
 from objstore.bench.rebuild import Rebuilt, measure_repair
 from objstore.bench.report import notes
 from objstore.bench.session import Ended, Happening, Session
@@ -201,3 +204,16 @@ def test_bad_input_is_said_what_to_do_about(words: list[str], said: str, capsys:
 def test_nobody_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "run", "http://a:b@127.0.0.1:1"]) == 4
     assert "does not answer" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is a thing of Linux")
+def test_what_a_process_started_counts_as_its_own() -> None:
+    script = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'print(1, flush=True); input()'])"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdin is not None and parent.stdout is not None
+        parent.stdout.readline()
+        first, *others = with_children([parent.pid])
+        assert first == parent.pid and len(others) == 1
+        assert {first, *others} < set(with_children([os.getpid()]))
+        parent.stdin.write(b"\n")
+        parent.stdin.close()
