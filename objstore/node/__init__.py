@@ -8,6 +8,7 @@ index          rows that say where a fragment is; claims: changes of one fragmen
 sealed         the key-value store, believed only after it verified; damage: one that did not is set aside
 volumes        append-only files and their space; space: who may still use it; budget: bytes at work at once
 commit         group commit: one sync per volume and of the journal per batch; rows of registers may follow later
+pace           whether work is quick enough for the event loop, by how long it took before
 journal        every accepted value in plain files too; journal_format: their bytes; compaction: old files go
 lost           the journals of former lives of a node that lost its index, for recovery
 """
