@@ -1,7 +1,7 @@
 """Log lines on stderr: text on a terminal, else one JSON object per line.
 
-Lines that only inform wait for a moment, so that a busy process writes many with one system call; a warning or worse is
-written at once, with those that wait.
+A busy process writes many lines with one system call: one that only informs, and comes within a moment after others
+were written, waits for the rest of it. A warning or worse is written at once, with those that wait.
 
 Fields: ts (UTC), level, event (the sentence), node (the process by name), logger, request_id where there is one,
 and whatever the caller gave as `extra`. stdout is never written: it belongs to data.
@@ -21,7 +21,7 @@ import msgspec
 
 from objstore.model.context import FIELDS, current_request
 
-PAUSE_S = 0.02  # of lines that inform
+PAUSE_S = 0.02  # between two writes of lines that inform
 _SECOND = "%Y-%m-%dT%H:%M:%S"
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -50,6 +50,7 @@ class Lines(logging.Handler):
         super().__init__()
         self._stream = stream
         self._waiting: list[str] = []
+        self._written_at = float("-inf")  # by the clock of the loop
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -58,7 +59,7 @@ class Lines(logging.Handler):
             self.handleError(record)
             return
         loop = asyncio._get_running_loop()
-        if loop is None or record.levelno >= logging.WARNING:
+        if loop is None or record.levelno >= logging.WARNING or loop.time() - self._written_at >= PAUSE_S:
             self.flush()
         elif len(self._waiting) == 1:
             loop.call_later(PAUSE_S, self.flush)
@@ -67,10 +68,18 @@ class Lines(logging.Handler):
         """Also called when the process ends."""
         with self.lock or contextlib.nullcontext():
             lines, self._waiting = self._waiting, []
+            if (loop := asyncio._get_running_loop()) is not None:
+                self._written_at = loop.time()
             if lines:
                 with contextlib.suppress(OSError, ValueError):  # a full disk, a closed terminal: nobody left to tell
                     self._stream.write("\n".join(lines) + "\n")
                     self._stream.flush()
+
+
+def flush() -> None:
+    """Write what waits: this process may be killed from now on, and this much is to be known of it."""
+    for handler in logging.getLogger().handlers:
+        handler.flush()
 
 
 class JsonFormatter(logging.Formatter):

@@ -156,6 +156,7 @@ async def _live(context: Context) -> None:
         ready = {"ready": True, "role": context.role, "name": context.name, "address": address, "pid": os.getpid()}
         _collect_less()
         log.info("ready at %s", address or "no address of its own")
+        logging_lines.flush()
         print(json.dumps(ready), flush=True)  # BrokenPipeError here: whoever started us is gone, and so are we
         if not context.worker:
             systemd.notify(systemd.READY, f"STATUS={context.role} {context.name} serves at {address or 'no address'}")
