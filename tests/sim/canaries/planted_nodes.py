@@ -168,22 +168,23 @@ CANARIES = (
         FRAGMENTS,
         (
             Edit(
-                "                await self.write(extent, payload, 0, lambda: verify_body(header, body))\n"
-                "                held = Held(request.partition, extent, header_length, header.created_ms)\n"
-                "                done = self.add(fragment, held, before, claim)\n",
-                "                held = Held(request.partition, extent, header_length, header.created_ms)\n"
-                "                done = self.add(fragment, held, before, claim)\n"
-                "                await self.write(extent, payload, 0, lambda: verify_body(header, body))\n",
+                "            if later:\n"
+                "                self._volumes.write_later(extent, payload)\n"
+                "            await done",
+                "            await done\n"
+                "            if later:\n"
+                "                await self.write(extent, payload, 0, bool)",
             ),
         ),
         "ambush blackout",
-        "the row of a fragment is committed while its bytes are still being written",
+        "the bytes of a fragment are written after the commit of its row",
         limit=60,
     ),
     Canary(
         "commit names no volume",
         FRAGMENTS,
         (
+            Edit("later = length <= WRITTEN_LATER_MAX", "later = False"),
             Edit(
                 "done = self._commits.submit(writes, volumes=(held.extent.volume,), settled=settled)",
                 "done = self._commits.submit(writes, settled=settled)",
