@@ -180,7 +180,8 @@ class _PartitionScan:
         by then, however slowly they fail to answer."""
         loop = asyncio.get_running_loop()
         while True:
-            view = self._peers.topology.meta_view(self.partition)
+            topology = self._peers.topology
+            view = topology.meta_view(self.partition)
             ask = _Asking(self._peers, view.sets, self._request(view.tag))
             pages = await ask.run(deadline)
             if pages is not None:
@@ -190,7 +191,7 @@ class _PartitionScan:
             if ask.stale:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(deadline):
-                        await self._peers.refresh()
+                        await self._peers.refresh(topology)
             await asyncio.sleep(LOST_PAUSE_S)
 
     def _request(self, tag: int) -> RegScan:
@@ -216,7 +217,7 @@ class _Asking:
         loop = asyncio.get_running_loop()
         tasks = {asyncio.create_task(self._one(node)) for node in self._first}
         try:
-            while not self._tracker.met and tasks and (left_s := deadline - loop.time()) > 0:
+            while tasks and not self._is_decided and (left_s := deadline - loop.time()) > 0:
                 before = len(self._pages)
                 patience_s = min(HEDGE_S, left_s)
                 done, tasks = await asyncio.wait(tasks, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
@@ -230,6 +231,11 @@ class _Asking:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         return self._pages if self._tracker.met else None
+
+    @property
+    def _is_decided(self) -> bool:
+        """Who is silent is not waited for where so many have refused that he could not help."""
+        return self._tracker.met or (self._tracker.hopeless and not self._rest)
 
     async def _one(self, node: NodeId) -> None:
         try:

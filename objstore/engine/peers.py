@@ -67,12 +67,14 @@ class Peers:
             raise QuorumLost(f"this process has no cluster map: {self.directory.missing()}")
         return topology
 
-    async def refresh(self) -> None:
+    async def refresh(self, known: Topology | None = None) -> None:
         """After a stale answer: read the map again, in the coordinator and at a few nodes; who asks meanwhile waits for
-        the same. Returns with a later map at once, without one when all have answered or REFRESH_S are over.
+        the same. Returns with a later map at once, without one when all have answered or REFRESH_S are over; and at
+        once if the map is not the `known` one any more, by which the stale question was asked.
 
         The nodes are asked because the data path needs no coordinator (P7); next time it will be other nodes."""
-        await asyncio.shield(self._begin_refresh())
+        if known is None or self.directory.topology is known:
+            await asyncio.shield(self._begin_refresh())
 
     def _begin_refresh(self) -> asyncio.Task[None]:
         if self._refreshing is None or self._refreshing.done():

@@ -19,6 +19,7 @@ from objstore.model.clock import Ballot, BallotClock
 from objstore.model.errors import GivenUp, InsufficientStorage, ObjstoreError, QuorumLost
 from objstore.model.ids import BucketId, NodeId
 from objstore.model.records import RegisterKey, Space, Value
+from objstore.placement.topology import Topology
 from objstore.ports import Clock, Random
 from objstore.register.change import Change, Decision, apply
 from objstore.register.proposer import Done, ReadRound, Retry, Send, Target, WriteRound
@@ -63,6 +64,7 @@ class Registers:
         deadline = self._clock.monotonic() + limits.OPERATION_TIMEOUT_S
         attempt = 0
         while True:
+            topology = self._peers.topology
             target = self._target(key)
             machine = ReadRound(target, with_data=with_data, preferred=self._which_are_up(target))
             outcome = await self._run(machine, deadline)
@@ -73,7 +75,7 @@ class Registers:
                 done = await self._write(key, lambda value, *_: Decision(value, keep_data=True), deadline)
                 return done.value
             attempt += 1
-            await self._pause(outcome, attempt, deadline, key)
+            await self._pause(outcome, attempt, deadline, key, topology)
 
     async def change(
         self, key: RegisterKey, change: Change, *, op: bytes | None = None, born: int | None = None, above: int = 0
@@ -152,6 +154,7 @@ class Registers:
         while True:
             ballot = self._ballots.next(self._clock.wall_ms())
             decision = partial(_swap, decide, ballot, first_accept)
+            topology = self._peers.topology
             target = self._target(key)
             first = first_accept is None
             machine = WriteRound(target, ballot, decision, first=first, preferred=self._which_are_up(target))
@@ -166,7 +169,7 @@ class Registers:
                     "this write was overtaken by many others and its outcome is unknown; look, then repeat"
                 )
             attempt += 1
-            await self._pause(outcome, attempt, deadline, key)
+            await self._pause(outcome, attempt, deadline, key, topology)
             if outcome is Retry.CONTENDED and first_accept is None:
                 told = await self._told_by_a_read(key, partial(_swap, decide, ballot, None), deadline)
                 if told is not None:
@@ -197,13 +200,13 @@ class Registers:
     def _which_are_up(self, target: Target) -> list[bool]:
         return [self._peers.is_up(node) for node in members(target.sets)]
 
-    async def _pause(self, why: Retry, attempt: int, deadline: float, key: RegisterKey) -> None:
-        """Wait before another attempt, or raise when the deadline is too near."""
+    async def _pause(self, why: Retry, attempt: int, deadline: float, key: RegisterKey, topology: Topology) -> None:
+        """Wait before another attempt than that under `topology`, or raise when the deadline is too near."""
         pause = LOST_PAUSE_S
         if why is Retry.STALE:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, deadline - self._clock.monotonic())):
-                    await self._peers.refresh()
+                    await self._peers.refresh(topology)
             pause = min(BACKOFF_S * 2**attempt, LOST_PAUSE_S)  # there may be no later map to be had for a while
         elif why is Retry.CONTENDED:
             pause = min(BACKOFF_S * 2**attempt, BACKOFF_MAX_S) * self._random.uniform(0.0, 2.0)

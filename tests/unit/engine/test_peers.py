@@ -129,6 +129,22 @@ def test_without_the_coordinator_the_nodes_tell_the_map() -> None:
     play(body)
 
 
+def test_whoever_asked_by_an_earlier_map_waits_for_no_later_one_than_is_known() -> None:
+    async def body(world: World) -> None:
+        world.coordinator.silent = True
+        world.maps = everywhere(2)
+        earlier = world.peers.topology
+        await world.peers.refresh(earlier)
+        assert world.epoch == 2
+        start = world.clock.monotonic()
+        await world.peers.refresh(earlier)
+        assert world.clock.monotonic() == start
+        await world.peers.refresh(world.peers.topology)
+        assert world.clock.monotonic() > start
+
+    play(body)
+
+
 @pytest.mark.parametrize("hindrance", ["silent", "slow"])
 def test_a_coordinator_that_says_nothing_holds_up_nobody(hindrance: str) -> None:
     async def body(world: World) -> None:
