@@ -233,7 +233,7 @@ class Proposers:
     def send(self, node: NodeId, request: m.Request, payload: Buffer, told: Told) -> None:
         begin_telling(lambda: self.call(node, request, payload), told)
 
-    async def refresh(self) -> None:
+    async def refresh(self, known: Topology | None = None) -> None:
         self.topology = Topology(self._coordinator.now().map)
 
 

@@ -459,7 +459,7 @@ async def joint_accept_that_is_late(joint_fences: bool) -> list[bytes]:
 
     deleter = world.registers(3, wall_ms=30)
     deleter._peers.topology = stale  # type: ignore[misc]
-    deleter._peers.refresh = asyncio.Event().wait  # type: ignore[method-assign, assignment]
+    deleter._peers.refresh = lambda _known: asyncio.Event().wait()  # type: ignore[method-assign, assignment, misc, return-value]
     deleting = asyncio.create_task(take(deleter, key))
     await asyncio.wait((deleting,), timeout=1.0)
     if joint_fences:
