@@ -65,7 +65,7 @@ def test_a_stopped_member_is_left_and_no_request_fails(three: etcd.Etcd, tmp_pat
                 member.stop()
                 wait_requests(loads, 40)
                 cluster.kill("n4")
-                cluster.wait(lambda status: status.node("n4").state == "down", 30)
+                cluster.wait(lambda status: (n4 := status.node("n4")) is not None and n4.state == "down", 30)
                 cluster.launch("n4")
                 cluster.wait_ready("n4")
                 cluster.wait_healthy()

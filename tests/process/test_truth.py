@@ -139,7 +139,7 @@ def steps(cluster: LocalCluster, watch: Watch) -> list[Callable[[], None]]:
     def pause_repair_and_kill() -> None:
         run(cluster, "repair", "pause")
         lose("n4")
-        cluster.wait(lambda status: status.node("n4").state in ("down", "out"), 30)  # type: ignore[union-attr]
+        cluster.wait(lambda status: (n4 := status.node("n4")) is not None and n4.state in ("down", "out"), 30)
         time.sleep(5)
         assert cluster.status().repair.state == "paused"  # type: ignore[union-attr]
         run(cluster, "repair", "resume")
