@@ -1,13 +1,15 @@
-"""One page of each of many partitions, in one round: a replica tells it, and a majority vouches for it by digest.
+"""One page of each of many partitions: a replica tells it, and a majority vouches for it by digest (INV-4).
 
-That is enough wherever the replicas hold the same (INV-4). Where they do not, because something is being written there
-or was missed, the caller compares whole pages. Partitions share nodes, so each node is asked once for all of them.
+First by that of the whole partition, which acceptors know without reading a row. Where these differ, because something
+is being written there or was missed, by that of the page; where these differ too, the caller compares whole pages.
+Partitions share nodes, so each node is asked once for all of them.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
 from typing import NamedTuple, TypeAlias
 
 import xxhash
@@ -18,12 +20,21 @@ from objstore.model.ids import BucketId, NodeId
 from objstore.model.records import Space
 from objstore.placement.topology import MetaView
 from objstore.register.quorum import QuorumTracker, Sets, majority_of, members
-from objstore.register.scan import agreed
+from objstore.register.scan import agreed, vouches
 from objstore.wire.messages import Page, PageAsk, RegPaged, RegPages
 
 HEDGE_S = 0.1
 
 Starts: TypeAlias = Mapping[int, bytes]  # partition -> first name
+
+
+class Want(Enum):
+    PAGE = "names, listings and both digests"
+    DIGEST = "both digests"
+    WHOLE = "the digest of the whole partition"
+
+
+Asks: TypeAlias = dict[NodeId, dict[int, Want]]  # of each node of which partition what
 
 
 class Range(NamedTuple):
@@ -52,6 +63,7 @@ class _Asking:
         self._pages: dict[int, dict[NodeId, Page]] = {partition: {} for partition in starts}
         self._told: dict[int, list[NodeId]] = {partition: [] for partition in starts}
         self._asked: dict[int, set[NodeId]] = {partition: set() for partition in starts}
+        self._read: dict[int, set[NodeId]] = {partition: set() for partition in starts}  # asked of the page itself
         self._open = set(starts)  # not settled
         self._patient = True
         self.agreed: dict[int, Page] = {}
@@ -59,11 +71,14 @@ class _Asking:
     async def run(self, deadline: float) -> None:
         loop = asyncio.get_running_loop()
         salt = xxhash.xxh3_64_intdigest(self._what.bucket + min(self._starts.values(), default=b""))
-        tasks = self._ask(first_asks(self._views, self._peers.is_up, salt))
+        tasks: set[asyncio.Task[None]] = set()
+        asks = first_asks(self._views, self._peers.is_up, salt)
         try:
-            if tasks:
+            while asks:
+                tasks |= self._ask(asks)
                 done, tasks = await asyncio.wait(tasks, timeout=HEDGE_S)
                 _check(done)
+                asks = self._those_that_differ()
             if self._open:
                 tasks |= self._ask(self._rest())
             while self._open and tasks and (left_s := deadline - loop.time()) > 0:
@@ -74,27 +89,43 @@ class _Asking:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _rest(self) -> dict[NodeId, dict[int, bool]]:
+    def _those_that_differ(self) -> Asks:
+        """Who does not vouch for what was told, and was not asked of the page itself yet."""
+        asks: Asks = {}
+        for partition in sorted(self._open):
+            pages = self._pages[partition]
+            for teller in self._told[partition]:
+                for node, page in pages.items():
+                    if page.whole and node not in self._read[partition] and not vouches(page, pages[teller]):
+                        asks.setdefault(node, {})[partition] = Want.DIGEST
+        return asks
+
+    def _rest(self) -> Asks:
         """Whom else to ask of what is not settled, because somebody failed or is late: everybody; and for the page
         itself if nobody has told it."""
         self._patient = False
-        asks: dict[NodeId, dict[int, bool]] = {}
+        asks: Asks = {}
         for partition in sorted(self._open):
             self._look(partition)
             if partition in self._open:
                 for node in members(self._views[partition].sets):
                     if node not in self._asked[partition]:
-                        asks.setdefault(node, {})[partition] = not self._told[partition]
+                        asks.setdefault(node, {})[partition] = Want.DIGEST if self._told[partition] else Want.PAGE
         return asks
 
-    def _ask(self, asks: Mapping[NodeId, Mapping[int, bool]]) -> set[asyncio.Task[None]]:
+    def _ask(self, asks: Asks) -> set[asyncio.Task[None]]:
         for node, partitions in asks.items():
-            for partition in partitions:
+            for partition, want in partitions.items():
                 self._asked[partition].add(node)
+                if want is not Want.WHOLE:
+                    self._read[partition].add(node)
         return {asyncio.create_task(self._one(node, partitions)) for node, partitions in asks.items()}
 
-    async def _one(self, node: NodeId, partitions: Mapping[int, bool]) -> None:
-        asks = [PageAsk(p, self._views[p].tag, self._starts[p], tell) for p, tell in partitions.items()]
+    async def _one(self, node: NodeId, partitions: Mapping[int, Want]) -> None:
+        asks = [
+            PageAsk(p, self._views[p].tag, self._starts[p], want is Want.PAGE, want is not Want.WHOLE)
+            for p, want in partitions.items()
+        ]
         what = self._what
         try:
             reply, _ = await self._peers.call(node, RegPages(what.bucket, what.space, what.end, what.limit, asks))
@@ -133,21 +164,19 @@ def _is_majority(sets: Sets, nodes: Iterable[NodeId]) -> bool:
     return tracker.met
 
 
-def first_asks(
-    views: Mapping[int, MetaView], is_up: Callable[[NodeId], bool], salt: int
-) -> dict[NodeId, dict[int, bool]]:
+def first_asks(views: Mapping[int, MetaView], is_up: Callable[[NodeId], bool], salt: int) -> Asks:
     """For each node its partitions, and of which it tells the page. Of each partition a majority is asked, nodes that
     are up before others; in one order for all partitions, so that few nodes are asked in all, which `salt` turns, so
     that it is not always the same ones."""
     nodes = sorted({node for view in views.values() for node in members(view.sets)})
     nodes.sort(key=lambda node: (not is_up(node), xxhash.xxh3_64_intdigest(node.encode(), salt)))
     rank = {node: i for i, node in enumerate(nodes)}
-    asks: dict[NodeId, dict[int, bool]] = {}
+    asks: Asks = {}
     tells = dict.fromkeys(nodes, 0)
     for partition, view in views.items():
         first = majority_of(view.sets, sorted(members(view.sets), key=rank.__getitem__))
         teller = min(first, key=lambda node: (tells[node], rank[node]))
         tells[teller] += 1
         for node in first:
-            asks.setdefault(node, {})[partition] = node == teller
+            asks.setdefault(node, {})[partition] = Want.PAGE if node == teller else Want.WHOLE
     return asks

@@ -50,7 +50,8 @@ def scan_page(kv: KV, request: RegScan) -> RegScanned:
 
 
 def list_pages(kv: KV, request: RegPages, asks: Sequence[PageAsk | None]) -> list[Page]:
-    """One page per ask; none for those that are None, and for those behind which the reply would be too long."""
+    """One page per ask; none for those that are None, and for those behind which the reply would be too long. What
+    is held as a whole is the caller's to say."""
     pages: list[Page] = []
     size = 0
     for ask in asks:

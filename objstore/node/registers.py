@@ -14,6 +14,7 @@ accepted below it can appear after it. The floor (INV-11) likewise: it refuses f
 from __future__ import annotations
 
 import asyncio
+import struct
 from array import array
 from collections.abc import Callable, Sequence
 
@@ -43,6 +44,8 @@ from objstore.ports import KV, Buffer, Later, Write
 from objstore.register import acceptor
 from objstore.wire.messages import (
     Ok,
+    Page,
+    PageAsk,
     RegAccept,
     RegAccepted,
     RegDigested,
@@ -68,6 +71,7 @@ VALUE_BYTES_MAX = limits.SCAN_BYTES_MAX  # one register always fits a page
 DROP_REGISTERS_MAX = 50_000  # forgotten in one commit, unless one partition alone has more
 
 _ZERO = ZERO.pack()
+_WHOLE = struct.Struct(">QQ")  # count, xor of the hashes of (key, accepted ballot)
 _Answer = tuple[Reply, Buffer]
 
 
@@ -210,10 +214,36 @@ class RegisterStore:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(None, scan_page, self._kv, request), b""
 
+    def vouch(self, request: RegPages, payload: Buffer) -> _Answer | None:
+        """None: rows have to be read (`pages`)."""
+        if any(ask.read for ask in request.asks):
+            return None
+        return RegPaged([self._vouched(ask) for ask in request.asks]), b""
+
     async def pages(self, request: RegPages, payload: Buffer) -> _Answer:
         await self._commits.flush()
-        asks = [ask if ask.tag >= self._fence(ask.partition) else None for ask in request.asks]
-        return RegPaged(await self._paging.run(list_pages, self._kv, request, asks)), b""
+        asks = [ask if ask.read and ask.tag >= self._fence(ask.partition) else None for ask in request.asks]
+        before = [None] * len(asks) if self._commits.ahead else self._in_rows(request.asks)
+        pages = await self._paging.run(list_pages, self._kv, request, asks)
+        for i, (ask, then, now) in enumerate(zip(request.asks, before, self._in_rows(request.asks), strict=True)):
+            if not ask.read:
+                pages[i] = self._vouched(ask)
+            elif pages[i].digest and then is not None and then == now:
+                pages[i] = msgspec.structs.replace(pages[i], whole=then[0])
+        return RegPaged(pages), b""
+
+    def _vouched(self, ask: PageAsk) -> Page:
+        return Page(b"") if ask.tag < self._fence(ask.partition) else Page(b"", whole=self._whole(ask.partition))
+
+    def _whole(self, partition: int) -> bytes:
+        """Digest of all that was accepted in the partition, and is durable."""
+        return _WHOLE.pack(self._counts[partition], self._digests[partition])
+
+    def _in_rows(self, asks: Sequence[PageAsk]) -> list[tuple[bytes, int] | None]:
+        """The same for each ask, and how often it has changed; None where rows are on their way to the disk, and may
+        or may not be seen in the store. While it stays as it is, and nothing was `ahead`, the rows are just that."""
+        moving = {int.from_bytes(place[:2], "big") for place in self._queued} | self._dropping.keys()
+        return [None if p in moving else (self._whole(p), self.changes[p]) for p in (ask.partition for ask in asks)]
 
     async def pull(self, request: RegPull, payload: Buffer) -> _Answer:
         self._fence(request.partition)

@@ -204,6 +204,7 @@ class NodeService:
             msg.RegRead: registers.read,
             msg.RegPrepare: registers.prepare,
             msg.RegAccept: registers.accept,
+            msg.RegPages: registers.vouch,
         }
         self._handlers: dict[type, _Handler] = {
             msg.Ping: self._ping,

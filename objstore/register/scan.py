@@ -3,8 +3,9 @@
 INV-4: a name is settled by a scan only when a majority of every acceptor set reports the same accepted ballot
 for it. Tombstones take part like values. Everything else is disputed and gets a linearizable read.
 
-Where nothing is being written replicas hold the same, so a page is first asked of one, and of others only its digest
-(`agreed`). Digests that are equal are as good as pages that are, name by name; if they are not, pages are merged.
+Where nothing is being written replicas hold the same, so a page is first asked of one, and of others only a digest
+(`agreed`): of all that the partition holds, which each acceptor knows without reading a row, or of the page. Digests
+that are equal are as good as pages that are, name by name; if they are not, pages are merged.
 """
 
 from __future__ import annotations
@@ -33,14 +34,17 @@ def digest_of(places: Sequence[bytes], ballots: Sequence[bytes], more: bool) -> 
     return hashlib.sha256(b"".join((lengths, *ballots, *places))).digest()[:16]
 
 
+def vouches(page: Page, told: Page) -> bool:
+    """Whoever answered `page` holds what was `told`: of that page the same, or of all the partition."""
+    return bool(told.digest) and (page.digest == told.digest or (bool(told.whole) and page.whole == told.whole))
+
+
 def agreed(sets: Sets, pages: Mapping[NodeId, Page], told: Collection[NodeId]) -> Page | None:
-    """The page of one of those who told theirs whose digest is that of a majority of every set, or None."""
+    """The page of one of those who told theirs for which a majority of every set vouches, or None."""
     for teller in told:
-        digest = pages[teller].digest
-        if digest:
-            same = [node for node, page in pages.items() if page.digest == digest]
-            if all(sum(node in same for node in one) > len(one) // 2 for one in sets):
-                return pages[teller]
+        same = [node for node, page in pages.items() if vouches(page, pages[teller])]
+        if all(sum(node in same for node in one) > len(one) // 2 for one in sets):
+            return pages[teller]
     return None
 
 

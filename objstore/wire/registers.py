@@ -95,18 +95,21 @@ class RegScanned(Message, frozen=True):
 
 
 class PageAsk(msgspec.Struct, frozen=True, array_like=True):
-    """One partition of a RegPages. `tell`: with the names and listings; else the digest alone is wanted."""
+    """One partition of a RegPages. `tell`: with the names and listings; else the digests alone are wanted. Without
+    `read` that of the whole partition will do, for which no row is read."""
 
     partition: Partition
     tag: Count
     start: Annotated[bytes, Meta(max_length=2048)]
     tell: bool
+    read: bool = True
 
 
 class RegPages(Message, frozen=True):
     """As RegScan without states, of many partitions at once: the first `limit` registers from each `start`.
 
-    One replica of a partition tells its page and the others vouch for it: equal digests settle all of its names."""
+    One replica of a partition tells its page and the others vouch for it: equal digests settle all of its names, of
+    the page or of the whole partition."""
 
     bucket: Blob
     space: Annotated[int, Meta(ge=1, le=255)]
@@ -117,12 +120,14 @@ class RegPages(Message, frozen=True):
 
 class Page(msgspec.Struct, frozen=True, array_like=True):
     """`digest`: of the names and ballots of the page, and of `more` (register/scan.py); b"": there is no page, as the
-    tag is stale or the reply would become too long. Names and listings only if they were asked for."""
+    tag is stale, the reply would become too long, or it was not to be read. Names and listings only if they were
+    asked for. `whole`: of all registers of the partition; b"": unknown, as something there is being written."""
 
     digest: Annotated[bytes, Meta(max_length=16)]
     names: list[bytes] = field(default_factory=list)
     listings: list[bytes] = field(default_factory=list)
     more: bool = False
+    whole: Annotated[bytes, Meta(max_length=16)] = b""
 
 
 class RegPaged(Message, frozen=True):

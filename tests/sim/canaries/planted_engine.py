@@ -152,7 +152,7 @@ CANARIES = (
     Canary(
         "pages are not vouched for",
         SCAN,
-        (Edit("same = [node for node, page in pages.items() if page.digest == digest]", "same = list(pages)"),),
+        (Edit("same = [node for node, page in pages.items() if vouches(page, pages[teller])]", "same = list(pages)"),),
         "ambush lists",
         "INV-4: a list shows the page that one replica tells, whatever the digests of the others",
         limit=20,

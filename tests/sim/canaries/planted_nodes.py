@@ -55,6 +55,35 @@ CANARIES = (
         limit=100,
     ),
     Canary(
+        "whole of rows that wait",
+        REGISTERS,
+        (
+            Edit(
+                "before = [None] * len(asks) if self._commits.ahead else self._in_rows(request.asks)",
+                "before = self._in_rows(request.asks)",
+            ),
+        ),
+        "pytest tests/unit/node/test_registers.py",
+        "INV-4: a page is told with the digest of a partition of which newer rows are durable and not in the store yet",
+        limit=1,
+    ),
+    Canary(
+        "whole of rows on their way",
+        REGISTERS,
+        (Edit("[None if p in moving else (self._whole(p)", "[(self._whole(p)"),),
+        "pytest tests/unit/node/test_registers.py",
+        "INV-4: a page is told with a digest from before what it shows was settled",
+        limit=1,
+    ),
+    Canary(
+        "whole of some other time",
+        REGISTERS,
+        (Edit("then is not None and then == now", "then is not None"),),
+        "pytest tests/unit/node/test_registers.py",
+        "INV-4: a page is told with the digest of a partition that changed while it was read",
+        limit=1,
+    ),
+    Canary(
         "read what is not durable",
         REGISTERS,
         (

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from objstore.engine.pages import Range, agreed_pages, first_asks
+from objstore.engine.pages import Range, Want, agreed_pages, first_asks
 from objstore.engine.peers import Peers
 from objstore.model.errors import Unreachable
 from objstore.model.ids import BucketId, NodeId
@@ -34,14 +34,14 @@ def test_of_each_partition_a_majority_is_asked_and_one_tells(salt: int) -> None:
     for partition, view in VIEWS.items():
         asked = {node for node, partitions in asks.items() if partition in partitions}
         assert all(len(asked & set(one)) > len(one) // 2 for one in view.sets)
-        assert sum(asks[node][partition] for node in asked) == 1
+        assert [asks[node][partition] for node in asked].count(Want.PAGE) == 1
         assert not asked & down
-    assert max(sum(partitions.values()) for partitions in asks.values()) <= 2
+    assert max(list(partitions.values()).count(Want.PAGE) for partitions in asks.values()) <= 2
 
 
 def test_those_that_are_down_are_asked_where_there_is_no_majority_without_them() -> None:
     asks = first_asks({1: VIEWS[1]}, lambda node: node in (A, B), 0)
-    assert {A, B} < set(asks) and len(asks) == 3 and (asks[A][1] or asks[B][1])
+    assert {A, B} < set(asks) and len(asks) == 3 and Want.PAGE in (asks[A][1], asks[B][1])
 
 
 def test_asking_turns_so_that_not_always_the_same_nodes_have_the_work() -> None:
@@ -49,13 +49,13 @@ def test_asking_turns_so_that_not_always_the_same_nodes_have_the_work() -> None:
         node
         for salt in range(50)
         for node, parts in first_asks(VIEWS, lambda _: True, salt).items()
-        if parts[min(parts)]
+        if parts[min(parts)] is Want.PAGE
     }
     assert len(tellers) >= 7
 
 
 class _Nodes:
-    """Peers that answer by node: a page, an error, or nothing for ever."""
+    """Peers that answer by node: digests of the page and the partition, one for both, an error, or nothing for ever."""
 
     def __init__(self, answers: dict[NodeId, Any], views: dict[int, MetaView]) -> None:
         self.topology = SimpleNamespace(meta_view=views.__getitem__)
@@ -72,8 +72,12 @@ class _Nodes:
             await asyncio.sleep(3600)
         if isinstance(answer, Exception):
             raise answer
-        names = ([b"k"], [b"l"]) if request.asks[0].tell else ([], [])
-        return RegPaged([Page(answer, *names) for _ in request.asks]), b""
+        digest, whole = answer if isinstance(answer, tuple) else (answer, answer)
+        (ask,) = request.asks
+        if not ask.read:
+            return RegPaged([Page(b"", whole=whole)]), b""
+        names = ([b"k"], [b"l"]) if ask.tell else ([], [])
+        return RegPaged([Page(digest, *names, whole=whole)]), b""
 
 
 def _asked(answers: dict[NodeId, Any]) -> tuple[dict[int, Page], list[NodeId], float]:
@@ -92,6 +96,22 @@ def _asked(answers: dict[NodeId, Any]) -> tuple[dict[int, Page], list[NodeId], f
 def test_one_round_of_a_majority_is_enough_where_all_hold_the_same() -> None:
     pages, asked, took_s = _asked(dict.fromkeys((A, B, C, D, E), b"x"))
     assert pages[1].names == [b"k"] and len(asked) == 3 and took_s < 0.1
+
+
+def test_where_they_differ_elsewhere_in_the_partition_they_are_asked_of_the_page_itself() -> None:
+    wholes = (b"1", b"", b"3", b"4", b"5")  # one has something on its way to the disk
+    answers = dict(zip((A, B, C, D, E), ((b"x", whole) for whole in wholes), strict=True))
+    pages, asked, took_s = _asked(answers)
+    assert pages[1].names == [b"k"] and took_s < 0.1
+    assert len(set(asked)) == 3 and len(asked) <= 5  # of the two that do not tell the page, each twice at most
+
+
+def test_only_those_that_differ_are_asked_again() -> None:
+    for odd in (A, B, C, D, E):
+        pages, asked, _ = _asked({node: (b"x", b"odd" if node is odd else b"w") for node in (A, B, C, D, E)})
+        assert pages[1].names == [b"k"] and len(set(asked)) == 3
+        again = {node for node in asked if asked.count(node) == 2}
+        assert again in ([{odd}, set(asked) - {odd}] if odd in asked else [set()])  # the latter if it told the page
 
 
 def test_where_replicas_differ_nobody_waits_for_others() -> None:

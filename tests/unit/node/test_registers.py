@@ -42,7 +42,7 @@ from objstore.wire.messages import (
     RegStale,
     RegState,
 )
-from tests.unit.node.rig import BUCKET, Rig, ask, ballot, run, with_node
+from tests.unit.node.rig import BUCKET, Rig, ask, ballot, level, run, with_node
 
 P = 3  # the partition of most tests
 EMPTY = RegState(ZERO.pack(), b"", b"")
@@ -391,16 +391,98 @@ def test_pages_of_many_partitions_are_told_or_vouched_for() -> None:
             PageAsk(P, 0, b"", False),
             PageAsk(P, 0, b"d", True),
         )
+        whole = first.whole
         assert (first.names, first.listings, first.more) == ([b"a", b"b", b"c"], [b"l", b"", b"other"], False)
         assert (other.names, other.listings, other.more) == ([b"z"], [b"l"], False)
         assert stale == Page(b"")
-        assert again == Page(first.digest)
+        assert again == Page(first.digest, whole=whole)
         assert (empty.names, empty.more) == ([], False) and empty.digest
         (short,) = await pages(node, 2, PageAsk(P, 0, b"", True))
         assert (short.names, short.more) == ([b"a", b"b"], True)
         (bounded,) = await pages(node, 2, PageAsk(P, 0, b"", True), end=b"c")
         assert (bounded.names, bounded.more) == ([b"a", b"b"], False)
         assert len({page.digest for page in (first, other, empty, short, bounded)}) == 5
+
+    with_node(check)
+
+
+async def whole_of(node: NodeService, partition: int, tag: int = 0) -> bytes:
+    """What it vouches for without reading a row."""
+    (page,) = await pages(node, 1, PageAsk(partition, tag, b"", False, False))
+    assert page == Page(b"", whole=page.whole)
+    return page.whole
+
+
+def test_who_holds_the_same_vouches_for_the_whole_partition_in_whatever_order_it_was_written() -> None:
+    async def check(rig: Rig, node: NodeService) -> None:
+        wholes = [await whole_of(node, P)]
+        writes = [(b"a", 1, b"l"), (b"b", 2, b""), (b"a", 3, b"l"), (b"c", 4, b"l")]
+        for name, time, listing in writes:
+            await accept(node, name, time, listing=listing)
+            wholes.append(await whole_of(node, P))
+            (told,) = await pages(node, 2, PageAsk(P, 0, b"b", True))
+            assert told.whole == wholes[-1]
+        assert len(set(wholes)) == len(wholes)
+        assert await ask(node, RegPrepare(P, 0, key(b"a"), ballot(9)))
+        assert await whole_of(node, P) == wholes[-1]
+        for name, time, listing in (writes[3], writes[1], writes[2]):  # another one, which never saw the first write
+            await accept(node, name, time, listing=listing, partition=4)
+        assert await whole_of(node, 4) == wholes[-1]
+        await ask(node, RegFence([4], 7))
+        (late, now) = await pages(node, 2, PageAsk(4, 6, b"", False, False), PageAsk(4, 7, b"", False, False))
+        assert late == Page(b"") and now.whole == wholes[-1]
+        await node.close()
+        again = await rig.open()
+        assert [await whole_of(again, P), await whole_of(again, 4, 7)] == [wholes[-1]] * 2
+        await again.close()
+
+    with_node(check)
+
+
+@pytest.mark.parametrize("when", ["flushed", "before", "while", "after", "dropped"])
+def test_the_whole_is_told_beside_a_page_only_if_the_rows_were_just_that(when: str, monkeypatch: Any) -> None:
+    """A register that is written meanwhile may be in the page and not in the digest, or the other way round."""
+
+    async def check(rig: Rig, node: NodeService) -> None:
+        store = node._registers
+        await accept(node, b"a", 1)
+        (quiet,) = await pages(node, 9, PageAsk(P, 0, b"", True))
+        assert quiet.whole == await whole_of(node, P)
+        listed = store._paging.run
+        waiting: list[Any] = []
+
+        def done() -> asyncio.Future[None]:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            future.set_result(None)
+            return future
+
+        async def beside(work: Any, *args: Any) -> Any:
+            if when == "before":
+                await accept(node, b"b", 2)
+                await level(node)
+            if when == "while":
+                waiting.append(node.begin(accepting(b"b", 2), b""))
+            if when == "dropped":
+                waiting.append(asyncio.create_task(ask(node, RegDrop([P], 1))))
+                await asyncio.sleep(0)
+            found = await listed(work, *args)
+            if when == "after":
+                await accept(node, b"b", 2)
+            return found
+
+        monkeypatch.setattr(store._paging, "run", beside)
+        if when == "flushed":  # what was submitted after the flush is durable, and not in the rows
+            await accept(node, b"b", 2)
+            assert node._commits.ahead
+            monkeypatch.setattr(node._commits, "flush", done)
+        (page,) = await pages(node, 9, PageAsk(P, 0, b"", True))
+        assert page.digest and page.whole == b""
+        assert page.names == ([b"a", b"b"] if when == "before" else [b"a"])
+        monkeypatch.undo()
+        for one in waiting:
+            await (one if when == "dropped" else one.done)
+        (quiet,) = await pages(node, 9, PageAsk(P, 1, b"", True))
+        assert quiet.whole == await whole_of(node, P, 1)
 
     with_node(check)
 

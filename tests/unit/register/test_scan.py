@@ -72,6 +72,20 @@ def test_a_page_is_agreed_on_by_the_digests_of_a_majority_with_its_teller() -> N
     assert agreed(SETS, {a: told, b: second, c: other, d: other}, [a, b]) is second
 
 
+def test_whoever_holds_the_same_in_the_whole_partition_vouches_for_any_page_of_it() -> None:
+    told = Page(b"x", [b"k"], [b"shown"], whole=b"w")
+    same, both, other, none = Page(b"", whole=b"w"), Page(b"x", whole=b"v"), Page(b"", whole=b"v"), Page(b"")
+    a, b, c, d, e = map(NodeId, "abcde")
+    assert agreed(SETS, {a: told, b: same, c: same}, [a]) is told
+    assert agreed(SETS, {a: told, b: same, c: both}, [a]) is told  # the page is the same, though not the partition
+    assert agreed(SETS, {a: told, b: same, c: other, d: none, e: other}, [a]) is None
+    busy = Page(b"x", [b"k"], [b"shown"])
+    assert agreed(SETS, {a: busy, b: none, c: none}, [a]) is None  # nothing is not the same as nothing
+    assert agreed(SETS, {a: busy, b: same, c: same}, [a]) is None
+    long = Page(b"", whole=b"w")  # it had no room in the reply
+    assert agreed(SETS, {a: long, b: same, c: same}, [a]) is None
+
+
 def test_joint_sets_both_need_a_majority_of_digests() -> None:
     sets = (tuple(map(NodeId, "abc")), tuple(map(NodeId, "def")))
     told, same, other = Page(b"x", [b"k"], [b"shown"]), Page(b"x"), Page(b"y")
