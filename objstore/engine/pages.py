@@ -62,8 +62,7 @@ class _Asking:
         self._views = {partition: peers.topology.meta_view(partition) for partition in starts}
         self._pages: dict[int, dict[NodeId, Page]] = {partition: {} for partition in starts}
         self._told: dict[int, list[NodeId]] = {partition: [] for partition in starts}
-        self._asked: dict[int, set[NodeId]] = {partition: set() for partition in starts}
-        self._read: dict[int, set[NodeId]] = {partition: set() for partition in starts}  # asked of the page itself
+        self._asked: dict[int, dict[NodeId, Want]] = {partition: {} for partition in starts}
         self._open = set(starts)  # not settled
         self._patient = True
         self.agreed: dict[int, Page] = {}
@@ -96,7 +95,7 @@ class _Asking:
             pages = self._pages[partition]
             for teller in self._told[partition]:
                 for node, page in pages.items():
-                    if page.whole and node not in self._read[partition] and not vouches(page, pages[teller]):
+                    if self._asked[partition][node] is Want.WHOLE and not vouches(page, pages[teller]):
                         asks.setdefault(node, {})[partition] = Want.DIGEST
         return asks
 
@@ -116,9 +115,7 @@ class _Asking:
     def _ask(self, asks: Asks) -> set[asyncio.Task[None]]:
         for node, partitions in asks.items():
             for partition, want in partitions.items():
-                self._asked[partition].add(node)
-                if want is not Want.WHOLE:
-                    self._read[partition].add(node)
+                self._asked[partition][node] = want
         return {asyncio.create_task(self._one(node, partitions)) for node, partitions in asks.items()}
 
     async def _one(self, node: NodeId, partitions: Mapping[int, Want]) -> None:

@@ -17,6 +17,7 @@ import asyncio
 import struct
 from array import array
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import msgspec
 import xxhash
@@ -73,6 +74,13 @@ DROP_REGISTERS_MAX = 50_000  # forgotten in one commit, unless one partition alo
 _ZERO = ZERO.pack()
 _WHOLE = struct.Struct(">QQ")  # count, xor of the hashes of (key, accepted ballot)
 _Answer = tuple[Reply, Buffer]
+
+
+class _Whole(NamedTuple):
+    """A partition at one moment."""
+
+    digest: bytes
+    changes: int  # until then
 
 
 class RegisterStore:
@@ -218,32 +226,34 @@ class RegisterStore:
         """None: rows have to be read (`pages`)."""
         if any(ask.read for ask in request.asks):
             return None
-        return RegPaged([self._vouched(ask) for ask in request.asks]), b""
+        return RegPaged([self._vouched(*each) for each in zip(request.asks, self._wholes(request), strict=True)]), b""
 
     async def pages(self, request: RegPages, payload: Buffer) -> _Answer:
         await self._commits.flush()
         asks = [ask if ask.read and ask.tag >= self._fence(ask.partition) else None for ask in request.asks]
-        before = [None] * len(asks) if self._commits.ahead else self._in_rows(request.asks)
+        before = [None] * len(asks) if self._commits.ahead else self._wholes(request)
         pages = await self._paging.run(list_pages, self._kv, request, asks)
-        for i, (ask, then, now) in enumerate(zip(request.asks, before, self._in_rows(request.asks), strict=True)):
+        for i, (ask, then, now) in enumerate(zip(request.asks, before, self._wholes(request), strict=True)):
             if not ask.read:
-                pages[i] = self._vouched(ask)
+                pages[i] = self._vouched(ask, now)
             elif pages[i].digest and then is not None and then == now:
-                pages[i] = msgspec.structs.replace(pages[i], whole=then[0])
+                pages[i] = msgspec.structs.replace(pages[i], whole=then.digest)
         return RegPaged(pages), b""
 
-    def _vouched(self, ask: PageAsk) -> Page:
-        return Page(b"") if ask.tag < self._fence(ask.partition) else Page(b"", whole=self._whole(ask.partition))
+    def _vouched(self, ask: PageAsk, whole: _Whole | None) -> Page:
+        return Page(b"", whole=whole.digest if whole and ask.tag >= self._fence(ask.partition) else b"")
 
-    def _whole(self, partition: int) -> bytes:
-        """Digest of all that was accepted in the partition, and is durable."""
-        return _WHOLE.pack(self._counts[partition], self._digests[partition])
-
-    def _in_rows(self, asks: Sequence[PageAsk]) -> list[tuple[bytes, int] | None]:
-        """The same for each ask, and how often it has changed; None where rows are on their way to the disk, and may
-        or may not be seen in the store. While it stays as it is, and nothing was `ahead`, the rows are just that."""
+    def _wholes(self, request: RegPages) -> list[_Whole | None]:
+        """Of each ask all that is accepted in its partition; None where rows are on their way to the disk: a read may
+        show those in the store before they are settled, and counted here. As long as it stays the same, and nothing was
+        `ahead`, the rows of the store are just that."""
         moving = {int.from_bytes(place[:2], "big") for place in self._queued} | self._dropping.keys()
-        return [None if p in moving else (self._whole(p), self.changes[p]) for p in (ask.partition for ask in asks)]
+        return [None if ask.partition in moving else self._whole(ask.partition) for ask in request.asks]
+
+    def _whole(self, partition: int) -> _Whole:
+        self._fence(partition)
+        digest = _WHOLE.pack(self._counts[partition], self._digests[partition])
+        return _Whole(digest, self.changes[partition])
 
     async def pull(self, request: RegPull, payload: Buffer) -> _Answer:
         self._fence(request.partition)

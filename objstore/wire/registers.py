@@ -121,7 +121,8 @@ class RegPages(Message, frozen=True):
 class Page(msgspec.Struct, frozen=True, array_like=True):
     """`digest`: of the names and ballots of the page, and of `more` (register/scan.py); b"": there is no page, as the
     tag is stale, the reply would become too long, or it was not to be read. Names and listings only if they were
-    asked for. `whole`: of all registers of the partition; b"": unknown, as something there is being written."""
+    asked for. `whole`: of all registers of the partition; b"": unknown, as the tag is stale or something there is being
+    written."""
 
     digest: Annotated[bytes, Meta(max_length=16)]
     names: list[bytes] = field(default_factory=list)

@@ -59,8 +59,8 @@ CANARIES = (
         REGISTERS,
         (
             Edit(
-                "before = [None] * len(asks) if self._commits.ahead else self._in_rows(request.asks)",
-                "before = self._in_rows(request.asks)",
+                "before = [None] * len(asks) if self._commits.ahead else self._wholes(request)",
+                "before = self._wholes(request)",
             ),
         ),
         "pytest tests/unit/node/test_registers.py",
@@ -70,9 +70,9 @@ CANARIES = (
     Canary(
         "whole of rows on their way",
         REGISTERS,
-        (Edit("[None if p in moving else (self._whole(p)", "[(self._whole(p)"),),
+        (Edit("[None if ask.partition in moving else self._whole(ask.partition)", "[self._whole(ask.partition)"),),
         "pytest tests/unit/node/test_registers.py",
-        "INV-4: a page is told with a digest from before what it shows was settled",
+        "INV-4: a partition is vouched for as it was before what reads show of it already",
         limit=1,
     ),
     Canary(

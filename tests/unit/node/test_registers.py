@@ -17,6 +17,7 @@ from objstore.model.errors import InsufficientStorage, InvalidRequest, Unavailab
 from objstore.model.ids import BucketId
 from objstore.model.records import RegisterKey, Space
 from objstore.node.service import NodeService
+from objstore.ports import Later
 from objstore.wire.messages import (
     NodeStats,
     NodeStatsReply,
@@ -435,6 +436,22 @@ def test_who_holds_the_same_vouches_for_the_whole_partition_in_whatever_order_it
         again = await rig.open()
         assert [await whole_of(again, P), await whole_of(again, 4, 7)] == [wholes[-1]] * 2
         await again.close()
+
+    with_node(check)
+
+
+def test_nobody_vouches_for_the_whole_while_a_read_may_show_more_than_was_settled() -> None:
+    async def check(rig: Rig, node: NodeService) -> None:
+        await accept(node, b"a", 1)
+        before = await whole_of(node, P)
+        later = node.begin(accepting(b"b", 2), b"")
+        assert isinstance(later, Later)
+        assert await whole_of(node, P) == b""
+        assert await whole_of(node, 4) != b""  # nothing moves there
+        (mixed, _) = await pages(node, 9, PageAsk(P, 0, b"", False, False), PageAsk(4, 0, b"", True))
+        await later.done
+        after = await whole_of(node, P)
+        assert mixed.whole in (b"", after) and before != after != b""
 
     with_node(check)
 
