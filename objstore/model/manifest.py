@@ -15,7 +15,7 @@ import msgspec
 from objstore.model.ids import BlobId
 
 
-class BlobRef(msgspec.Struct, frozen=True, array_like=True):
+class BlobRef(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Where one run of bytes is. Immutable once committed."""
 
     id: BlobId

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Collection, Mapping
-from typing import NamedTuple
 
 import msgspec
 
@@ -21,7 +20,7 @@ OVER_MAX = 20  # named in the head
 NEARLY = 0.9  # of a quota, from which on it is said
 
 
-class Use(NamedTuple):
+class Use(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Bytes are those that clients wrote, before redundancy and encryption."""
 
     objects: int = 0  # keys that a client sees
@@ -32,10 +31,24 @@ class Use(NamedTuple):
     upload_bytes: int = 0  # of their parts
 
     def plus(self, other: Use) -> Use:
-        return Use(*map(int.__add__, self, other))
+        return Use(
+            self.objects + other.objects,
+            self.versions + other.versions,
+            self.markers + other.markers,
+            self.bytes + other.bytes,
+            self.uploads + other.uploads,
+            self.upload_bytes + other.upload_bytes,
+        )
 
     def minus(self, other: Use) -> Use:
-        return Use(*map(int.__sub__, self, other))
+        return Use(
+            self.objects - other.objects,
+            self.versions - other.versions,
+            self.markers - other.markers,
+            self.bytes - other.bytes,
+            self.uploads - other.uploads,
+            self.upload_bytes - other.upload_bytes,
+        )
 
     def as_need(self) -> Need:
         """What of it quotas are about."""

@@ -16,6 +16,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from objstore.model.cluster import ErasureCode
 from objstore.model.ids import BlobId, BucketId, NodeId
 from objstore.model.manifest import BlobRef
@@ -196,7 +198,7 @@ class Inventory:
         table = self.records.get(partition, {})
         over = {record.upload for record in table.values() if record.ended}
         for key in [key for key, one in table.items() if one.upload in over and not one.ended and _is_part(key)]:
-            self.set_record(partition, key, table[key]._replace(blobs=(), ended=True))
+            self.set_record(partition, key, msgspec.structs.replace(table[key], blobs=(), ended=True))
 
     def set_replicas(self, partition: int, answering: int, lagging: Mapping[bytes, int]) -> None:
         """How many owners answer, and by how many the registers named in `lagging` are short of that."""
@@ -267,6 +269,8 @@ class Inventory:
             key, _ = self._marked_keys.popitem()
             self._judge_key(key)
             steps -= 1
+        if self.is_judged:  # an emptied dict keeps the room that it had at its fullest
+            self._marked_segments, self._marked_keys = {}, {}
 
     def _mark_more(self) -> bool:
         """False when no segment is left to judge."""
@@ -305,6 +309,7 @@ class Inventory:
         home = self._home(partition)
         have = self._copies.get(segment, ())
         if home.live and have == home.perfect:
+            self._copies[segment] = home.perfect  # one tuple for all that are complete
             return None
         copies = self._live_copies(segment)
         level = segment_level(copies, ref.k, ref.m, self.code)

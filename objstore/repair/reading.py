@@ -86,19 +86,19 @@ async def look_at(calls: Calls, node: NodeId, partition: int) -> Look:
 
 async def scan_states(
     calls: Calls, node: NodeId, partition: int, tag: int, keys: Sequence[bytes], *, sparse: int
-) -> list[StateOf]:
-    """States of these registers on one node, now: perhaps newer than when they were listed, absent if gone."""
+) -> AsyncIterator[list[StateOf]]:
+    """Pages of the states of these registers on one node, now: perhaps newer than when they were listed, absent if
+    gone."""
     groups: dict[bytes, list[bytes]] = {}
     for key in sorted(keys):
         groups.setdefault(key[:17], []).append(key)  # bucket and space
-    found: list[StateOf] = []
     for prefix, members in groups.items():
         if len(members) <= sparse:
             for key in members:
-                found.append(await _read_state(calls, node, partition, tag, key))
+                yield [await _read_state(calls, node, partition, tag, key)]
         else:
-            found.extend(await _scan(calls, node, partition, tag, prefix, members))
-    return found
+            async for page in _scan(calls, node, partition, tag, prefix, members):
+                yield page
 
 
 async def _read_state(calls: Calls, node: NodeId, partition: int, tag: int, key: bytes) -> StateOf:
@@ -113,10 +113,9 @@ async def _read_state(calls: Calls, node: NodeId, partition: int, tag: int, key:
 
 async def _scan(
     calls: Calls, node: NodeId, partition: int, tag: int, prefix: bytes, members: Sequence[bytes]
-) -> list[StateOf]:
+) -> AsyncIterator[list[StateOf]]:
     wanted = set(members)
     start, end = members[0][17:], members[-1][17:] + b"\x00"
-    found: list[StateOf] = []
     while True:
         request = RegScan(partition, tag, prefix[:16], prefix[16], start, end, limits.SCAN_RECORDS_MAX, with_state=True)
         reply, _ = await calls.call(node, request, timeout_s=limits.RPC_TIMEOUT_S)
@@ -124,12 +123,11 @@ async def _scan(
             raise StaleEpoch(f"partition {partition} is fenced at {reply.tag}")
         if not isinstance(reply, RegScanned):
             raise ObjstoreError(f"node {node} answered a scan with {type(reply).__name__}")
-        for i, name in enumerate(reply.names):
-            key = prefix + name
-            if key in wanted:
-                found.append(StateOf(key, reply.ballots[16 * i : 16 * i + 16], reply.states[i]))
+        states = zip(reply.names, reply.states, strict=True)
+        found = [StateOf(prefix + name, reply.ballots[16 * i :][:16], state) for i, (name, state) in enumerate(states)]
+        yield [one for one in found if one.key in wanted]
         if not reply.more or not reply.names:
-            return found
+            return
         start = reply.names[-1] + b"\x00"
 
 

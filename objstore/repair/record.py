@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import msgspec
 
 from objstore.model.ids import BucketId
 from objstore.model.manifest import BlobRef
@@ -12,7 +12,7 @@ from objstore.model.records import Attempt, Moves, Retired
 from objstore.model.usage import NO_USE, Use
 
 
-class Record(NamedTuple):
+class Record(msgspec.Struct, frozen=True, gc=False):  # a tuple would be looked through at every full collection
     """What matters of a register. `counted`: an object that a client can see."""
 
     ballot: bytes

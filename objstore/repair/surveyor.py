@@ -45,6 +45,7 @@ BUSY_SHARE = 0.025  # but it is not being read for more of the time than this
 SETTLED_MS = 2000  # a younger write may still be on its way to some replicas
 LIST_LIMIT = 8192
 JUDGED_AT_ONCE = 200  # between two turns of the event loop: a few ms
+LOADED_AT_ONCE = 100  # registers, for the same reason; up to WIDTH partitions are loaded side by side
 SPARSE = 4  # up to so many changed registers are read one by one instead of by a scan
 
 
@@ -327,15 +328,19 @@ class Surveyor:
                 wanted.setdefault(source, []).append(key)
         tag = topology.meta_view(partition).tag
         uploads = False
-        for node, keys in wanted.items():
-            for key, ballot, state in await scan_states(self._calls, node, partition, tag, keys, sparse=SPARSE):
-                if not any(ballot):
-                    continue  # forgotten since
-                record = read_record(key, ballot, state)
-                uploads = uploads or bool(record.upload)
-                self._take(topology, partition, key, record, needed)
-        if uploads:
-            self.inventory.end_parts(partition)
+        try:
+            for node, keys in wanted.items():
+                async for page in scan_states(self._calls, node, partition, tag, keys, sparse=SPARSE):
+                    for i, (key, ballot, state) in enumerate(page, start=1):
+                        if any(ballot):  # else it was forgotten since
+                            record = read_record(key, ballot, state)
+                            uploads = uploads or bool(record.upload)
+                            self._take(topology, partition, key, record, needed)
+                        if i % LOADED_AT_ONCE == 0:
+                            await asyncio.sleep(0)
+        finally:  # what was read before a call failed is not read again
+            if uploads:
+                self.inventory.end_parts(partition)
 
     def _take(self, topology: Topology, partition: int, key: bytes, record: Record, needed: dict[int, None]) -> None:
         for ref in record.blobs:

@@ -60,6 +60,7 @@ class Tally:
         self._traffic = [0, 0, 0]
         self._missing: dict[int, int] = {}  # segments whose shard is not at its home, by number of the node
         self._verdicts: dict[bytes, tuple[int, Harm]] = {}  # by object
+        self._alike: dict[tuple[int, Harm], tuple[int, Harm]] = {}  # verdicts: one tuple for all that are the same
         self._harmed: dict[bytes, None] = {}  # objects
 
     def count_flaw(self, flaw: Flaw, sign: int) -> None:
@@ -78,7 +79,7 @@ class Tally:
             self.objects[old[1]] -= 1
         if verdict is None:
             return
-        self._verdicts[key] = verdict
+        self._verdicts[key] = self._alike.setdefault(verdict, verdict)
         if verdict[1] is not Harm.NONE:
             self._harmed[key] = None
         self.histogram[verdict[0]] += 1

@@ -12,10 +12,14 @@ from objstore.cluster.directory import Directory
 from objstore.engine.peers import Peers
 from objstore.model.errors import Unreachable
 from objstore.model.ids import NodeId
+from objstore.model.records import Space
 from objstore.ports import Buffer
+from objstore.repair import surveyor
+from objstore.repair.reading import read_record
+from objstore.repair.record import Record
 from objstore.repair.surveyor import Surveyor
 from objstore.repair.tally import Harm
-from objstore.wire.messages import FragDelete, RegDigests, RegPull, RegPulled, Reply, Request
+from objstore.wire.messages import FragDelete, RegDigests, RegPull, RegPulled, RegRead, RegScan, Reply, Request
 from tests.sim.cluster import SimClock, SimCluster
 from tests.sim.loop import run
 from tests.sim.network import SimTransport
@@ -238,6 +242,69 @@ def test_an_answer_lost_on_the_way_is_asked_for_again() -> None:
             assert looker.inventory.tally.histogram == [0, 0, 0, 0, 0, 0, 8]
 
     run(main, 26)
+
+
+def test_parts_of_an_upload_that_is_over_refer_to_nothing_also_when_a_later_read_of_their_partition_fails() -> None:
+    async def main() -> None:
+        async with MappedCluster(28) as sim:
+            engine = sim.engines[0]
+            buckets = sorted([await engine.create_bucket("b"), await engine.create_bucket("c")], key=lambda one: one.id)
+            first, last = (bucket.name for bucket in buckets)
+            upload = await engine.create_upload(first, "big", {})
+            await engine.put_part(first, "big", upload, 1, body(bytes(60_000)), 60_000)
+            await engine.abort_upload(first, "big", upload)
+            for i in range(200):
+                await engine.put_object(last, f"k{i}", body(b"x"), 1, {})
+            looker = Looker(sim)
+            seen: list[Space] = []
+            failed: list[int] = []
+
+            def fail_after_the_part(node: NodeId, request: Request) -> Reply | None:
+                if isinstance(request, RegRead | RegScan):
+                    bucket = request.key[:16] if isinstance(request, RegRead) else request.bucket
+                    seen.append(Space(request.key[16] if isinstance(request, RegRead) else request.space))
+                    if bucket == buckets[1].id:
+                        failed.append(request.partition)
+                        raise Unreachable("lost on the way")
+                return None
+
+            looker.calls.instead = fail_after_the_part
+            await looker.look()
+            assert Space.PART in seen
+            [part] = [key for table in looker.inventory.records.values() for key in table if key[16] == Space.PART]
+            partition = next(p for p, table in looker.inventory.records.items() if part in table)
+            assert partition in failed
+            looker.calls.instead = lambda node, request: None
+            await looker.look(2)
+            [segment] = looker.inventory.listed()
+            assert looker.inventory.blob(segment) is None, "garbage"
+
+    run(main, 28)
+
+
+def test_heartbeats_get_their_turn_while_many_objects_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A million registers once took the loop for seconds at a time: longer than leadership lasts without a beat."""
+    loaded: list[int] = [0]
+
+    def count(key: bytes, ballot: bytes, state: bytes) -> Record:
+        if not loaded[-1]:
+            asyncio.get_running_loop().call_soon(loaded.append, 0)  # the next turn of the loop
+        loaded[-1] += 1
+        return read_record(key, ballot, state)
+
+    async def main() -> None:
+        async with MappedCluster(29) as sim:
+            await sim.engines[0].create_bucket("b")
+            for i in range(600):
+                await put(sim, f"k{i}", 1)
+            looker = Looker(sim)
+            await looker.look()
+            assert sum(loaded) > 600
+            assert max(loaded) <= surveyor.WIDTH * surveyor.LOADED_AT_ONCE
+
+    monkeypatch.setattr(surveyor, "read_record", count)
+    monkeypatch.setattr(surveyor, "LOADED_AT_ONCE", 5)
+    run(main, 29)
 
 
 def test_a_node_that_has_moved_on_to_a_newer_layout_makes_no_object_vanish() -> None:
