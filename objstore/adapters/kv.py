@@ -32,6 +32,7 @@ KEY_BYTES_MAX = 511  # compiled into LMDB
 MAP_BYTES_MAX = 64 * GIB
 MAP_BYTES_MIN = GIB
 _READERS_MAX = 256
+_NO_ROOM_BYTES = 16 << 20  # so little is left: some 250 KiB are written at a time, and others may just have freed some
 _BATCH_MIN, _BATCH_MAX = 16, 128  # rows of a scan taken at a time: a loop over each would cost more than to read it
 
 _FORMAT_AT = 16  # magic and version in a meta page, after the header that every page has
@@ -151,6 +152,8 @@ class LmdbKV:
                     else:
                         transaction.put(_checked(key), value, db=self._table(table))
         except lmdb.Error as error:
+            if str(error).endswith(os.strerror(errno.EIO)) and _is_full(self.path):
+                raise OSError(errno.ENOSPC, f"index: {error}, with the file system full") from error
             raise _as_os_error(error) from error
 
     def usage(self) -> tuple[int, int]:
@@ -209,6 +212,13 @@ def _as_os_error(error: lmdb.Error) -> OSError:
         return DamagedKV(str(error))
     full = isinstance(error, (lmdb.MapFullError, lmdb.DiskError))
     return OSError(errno.ENOSPC if full else errno.EIO, f"index: {error}")
+
+
+def _is_full(path: str) -> bool:
+    """LMDB takes a write that was cut short for a failed one, and so is told of a disk that fills up in its midst. Of
+    such a commit nothing counts, and the next one writes all its pages again, so it is safe to go on."""
+    found = os.statvfs(path)
+    return found.f_bavail * found.f_frsize < _NO_ROOM_BYTES
 
 
 def _contradicts_itself(path: str) -> bool:

@@ -67,7 +67,7 @@ class Registers:
             topology = self._peers.topology
             target = self._target(key)
             machine = ReadRound(target, with_data=with_data, preferred=self._which_are_up(target))
-            outcome = await self._run(machine, deadline)
+            outcome = await self._read_once(machine, deadline)
             if isinstance(outcome, Done):
                 return outcome.value
             if outcome is Retry.CONTENDED:
@@ -164,6 +164,11 @@ class Registers:
                 first_accept = ballot.time
             if isinstance(outcome, Done):
                 return outcome
+            if outcome is Retry.FULL:
+                names = " ".join(sorted(topology.node(node).name for node in machine.full))
+                raise InsufficientStorage(
+                    f"No room for new metadata: {names} keep this key and are full. Delete objects or add nodes."
+                )
             if outcome is Retry.UNKNOWN:
                 raise QuorumLost(
                     "this write was overtaken by many others and its outcome is unknown; look, then repeat"
@@ -183,13 +188,21 @@ class Registers:
         Many who race to create one key need no ballot to learn that one of them has."""
         target = self._target(key)
         machine = ReadRound(target, with_data=False, preferred=self._which_are_up(target))
-        outcome = await self._run(machine, deadline)
+        outcome = await self._read_once(machine, deadline)
         if not isinstance(outcome, Done):
             return None
         decision = decide(outcome.value)
         if decision.value is not None or decision.unknown:
             return None
         return Done(outcome.value, decision.result, decision.error)
+
+    async def _read_once(self, machine: ReadRound, deadline: float) -> Done | Retry:
+        """A full replica refuses what a read writes back under a ballot that it did not promise. A round of its own
+        asks for the promise, and may then settle what is there."""
+        try:
+            return await self._run(machine, deadline)
+        except InsufficientStorage:
+            return Retry.CONTENDED
 
     def _target(self, key: RegisterKey) -> Target:
         topology = self._peers.topology

@@ -159,7 +159,10 @@ class RegisterStore:
         if acceptor.is_joint(request.tag) and request.tag > self._fence(request.partition):
             self._raise_fence([request.partition], request.tag)
         done = self._put(request.partition, request.tag, [(place, held, held._replace(acceptor=state))])
-        return Later(done, (self._report(request.partition, held), held.data if request.with_data else b""))
+        report = self._report(request.partition, held)
+        if self._space.has_no_room_for_register():
+            report = msgspec.structs.replace(report, full=True)
+        return Later(done, (report, held.data if request.with_data else b""))
 
     def accept(self, request: RegAccept, payload: Buffer) -> _Answer | Later:
         if request.tag < self._fence(request.partition):
@@ -173,7 +176,9 @@ class RegisterStore:
         if state == held.acceptor:  # a repeat: the first one may still be on its way to the disk
             answer = RegAccepted(), b""
             return Later(self._commits.submit(), answer) if place in self._queued else answer
-        if request.listing or payload:  # tombstones are let through: deletes must work on a full disk
+        # Tombstones are let through: deletes must work on a full disk. So is the value of a ballot that was promised:
+        # its proposer was told then how full the disk is, and may only want to settle what is there (`full`).
+        if (request.listing or payload) and held.acceptor.promised != state.accepted:
             self._space.need_for_register()
         taken = Held(state, request.listing, request.state, bytes(payload))
         return Later(self._put(request.partition, request.tag, [(place, held, taken)]), (RegAccepted(), b""))

@@ -9,8 +9,9 @@ makes the disk smaller. The index counts alike: of its map and of the volumes th
     reserve    only what gives space back, or makes it possible: deletes, tombstones, promises, fences
 
 A level is left some way below where it began, so that it does not flicker. Whatever gives space back goes on until the
-file system itself says no; registers that make something visible, until half of the reserve is gone. Asks the file
-system at most four times a second; in between it counts what volumes and journal took and gave.
+file system itself says no; registers that make something visible, until half of the reserve is gone. That is told with
+the promise, before any value is sent: a value refused afterwards could be on one replica and come to light later. Asks
+the file system at most four times a second; in between it counts what volumes and journal took and gave.
 """
 
 from __future__ import annotations
@@ -149,15 +150,19 @@ class Space:
                 f"{limit:.0%} on{self._index_note()}. Delete objects or add nodes."
             )
 
+    def has_no_room_for_register(self) -> bool:
+        return self.free_bytes() < self.reserve_bytes // 2 or self._index.share >= 1 - INDEX_RESERVE / 2
+
     def need_for_register(self) -> None:
+        if not self.has_no_room_for_register():
+            return
         free = self.free_bytes()
         if free < self.reserve_bytes // 2:
             raise InsufficientStorage(
                 f"No room for new metadata: {free} bytes are free, less than half of the reserve of "
                 f"{self.reserve_bytes}. Delete objects or add nodes."
             )
-        if self._index.share >= 1 - INDEX_RESERVE / 2:
-            raise InsufficientStorage(f"No room for new metadata{self._index_note()}. Delete objects or add nodes.")
+        raise InsufficientStorage(f"No room for new metadata{self._index_note()}. Delete objects or add nodes.")
 
     def _index_note(self) -> str:
         """Only where it is the index that is short."""

@@ -5,14 +5,14 @@ Protocol and proof sketch: DESIGN.md beside this file. A shell (objstore/engine/
 one attempt under one pinned layout view; retries are new machines with higher ballots (INV-1: a view is
 pinned from start to end).
 
-    WriteRound:  prepare --majority--> [fetch data] --> accept --majority--> Done
+    WriteRound:  prepare --majority--> [fetch data] --> [room] --> accept --majority--> Done
     ReadRound:   read --majority, one ballot--> Done
                  read --majority, ballots differ--> [fetch] --> accept (same ballot, same value) --> Done
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from enum import Enum
 from typing import NamedTuple
 
@@ -61,6 +61,7 @@ class Retry(Enum):
     STALE = "the layout has changed"
     LOST = "no majority answers"
     UNKNOWN = "the operation may or may not have happened"
+    FULL = "too few replicas have room"
 
 
 class _Accepted(NamedTuple):
@@ -103,13 +104,15 @@ class _Round:
         self._tracker.failure(node)
         return True
 
-    def _accept(self, ballot: Ballot, value: Value, done: Done) -> list[Send]:
+    def _accept(self, ballot: Ballot, value: Value, done: Done, without: Collection[NodeId] = ()) -> list[Send]:
         self._phase = "accept"
         self._done = done
         self._tracker = QuorumTracker(self.target.sets)
+        for node in without:
+            self._tracker.failure(node)
         key, partition, tag, sets = self.target
         request = RegAccept(partition, tag, key, ballot.pack(), value.listing, value.state)
-        return [Send(node, request, value.data) for node in members(sets)]
+        return [Send(node, request, value.data) for node in members(sets) if node not in without]
 
     def _accept_reply(self, node: NodeId, reply: Reply) -> list[Send]:
         if not self._negative(node, reply):
@@ -227,6 +230,10 @@ class WriteRound(_Round):
 
     A promise costs its acceptor a write, so only a majority is asked for one: those that are `preferred` (as in
     ReadRound), the rest when one of them fails, refuses or is late (`more`). The value is sent to all.
+
+    Who is full says so with his promise, and is sent no new value. When one is, all are asked, and nothing is sent
+    unless a majority has room: of an operation that ends as FULL nobody holds anything. What takes no room (a
+    tombstone), what settles what is there, and what an earlier round may have begun goes to everybody.
     """
 
     def __init__(
@@ -249,6 +256,10 @@ class WriteRound(_Round):
         self._replies: dict[NodeId, _Accepted] = {}
         self._decision: Decision | None = None
         self._waiting: list[NodeId] = []  # holders of the highest value still to be asked for its data
+        self._changes = False  # the decision is for another value than the one that is there
+        self._new: Value | None = None  # while room for it is looked for
+        self._room = QuorumTracker(target.sets)  # of the first answer of each
+        self.full: set[NodeId] = set()  # promised, and have no room
         self._phase = "prepare"
 
     def start(self) -> list[Send]:
@@ -260,28 +271,37 @@ class WriteRound(_Round):
         return [Send(node, request) for node in nodes]
 
     def more(self) -> list[Send]:
-        """Ask everyone for a promise who was not asked yet: somebody is slow or failed."""
+        """Ask everyone for a promise who was not asked yet: somebody is slow or failed, or full."""
+        if self._phase not in ("prepare", "room") or self.outcome is not None:
+            return []
         rest, self._rest = self._rest, []
-        return self._prepare(rest) if self._phase == "prepare" and self.outcome is None else []
+        return self._prepare(rest)
 
     def fail(self, node: NodeId) -> list[Send]:
-        if self.outcome is None and self._phase == "fetch":
-            return self._fetch() if self._waiting and node == self._waiting[0] else []
         if self.outcome is not None:
             return []
+        self._room.failure(node)
+        if self._phase == "fetch":
+            return self._fetch() if self._waiting and node == self._waiting[0] else []
+        if self._phase == "room":
+            return self._look_for_room()
         return super().fail(node) or self.more()
 
     def receive(self, node: NodeId, reply: Reply, payload: bytes | memoryview) -> list[Send]:
         if self.outcome is not None:
             return []
+        if self._phase == "accept":
+            late = isinstance(reply, RegState)  # of an earlier phase
+            return [] if late else self._accept_reply(node, reply)
+        if node not in self._replies:
+            self._hear_of_room(node, reply)
         if self._phase == "fetch":
             return self._fetched(node, reply, payload)
-        if self._phase == "accept":
-            late = isinstance(reply, RegState)  # of the prepare or fetch phase
-            return [] if late else self._accept_reply(node, reply)
         if self._negative(node, reply):
-            return self._check() or self.more()
+            return self._look_for_room() if self._phase == "room" else self._check() or self.more()
         assert isinstance(reply, RegState), reply
+        if self._phase == "room":
+            return self._look_for_room()
         self._replies[node] = _state_of(reply, payload, False)
         self._tracker.success(node)
         return self._decided() if self._tracker.met else []
@@ -294,6 +314,7 @@ class WriteRound(_Round):
         else:
             value = next(reply.value for reply in self._replies.values() if reply.ballot == top)
         self._decision = decision = self._decide(value)
+        self._changes = decision.value is not None and decision.value != value
         if decision.unknown:
             self.outcome = Retry.UNKNOWN
             return []
@@ -334,6 +355,30 @@ class WriteRound(_Round):
         return self._write(value if new is None else new._replace(data=self._decision.joined(value.data)))
 
     def _write(self, value: Value) -> list[Send]:
+        if self._changes and self._first and (value.listing or value.data):
+            self._new = value
+            return self._look_for_room()
+        return self._send_value(value)
+
+    def _hear_of_room(self, node: NodeId, reply: Reply) -> None:
+        if not isinstance(reply, RegState):
+            self._room.failure(node)
+        elif reply.full:
+            self._room.failure(node)
+            self.full.add(node)
+        else:
+            self._room.success(node)
+
+    def _look_for_room(self) -> list[Send]:
+        assert self._new is not None
+        if self._room.met:
+            return self._send_value(self._new, without=self.full)
+        self._phase = "room"
+        if self._room.hopeless:
+            self.outcome = Retry.STALE if self._stale else Retry.CONTENDED if self._refused else Retry.FULL
+        return self.more()
+
+    def _send_value(self, value: Value, without: Collection[NodeId] = ()) -> list[Send]:
         assert self._decision is not None
         self.accept_sent = True
-        return self._accept(self.ballot, value, Done(value, self._decision.result, self._decision.error))
+        return self._accept(self.ballot, value, Done(value, self._decision.result, self._decision.error), without)

@@ -43,12 +43,14 @@ class RegAccept(Message, frozen=True):
 
 class RegState(Message, frozen=True):
     """Answer to RegRead and to a granted RegPrepare; the payload is Value.data if it was asked for.
-    Never written, or forgotten: ZERO, empty, and the floor of the partition (INV-11)."""
+    Never written, or forgotten: ZERO, empty, and the floor of the partition (INV-11).
+    `full`: told with a promise, no new value ought to be sent here."""
 
     accepted: PackedBallot
     listing: bytes
     state: bytes
     floor: PackedBallot = NO_BALLOT
+    full: bool = False
 
 
 class RegAccepted(Message, frozen=True):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import mmap
+import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,6 +97,31 @@ def test_a_full_store_takes_nothing_of_a_commit_and_still_deletes(tmp_path: Path
         kv.commit([("a", b"new", bytes(40_000))])
         assert len(kv.scan("a", b"")) == 1
         kv.close()
+
+
+@pytest.mark.parametrize(("free_blocks", "expected"), [(0, errno.ENOSPC), (1 << 30, errno.EIO)])
+def test_a_write_that_is_cut_short_means_a_full_disk_only_where_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_blocks: int, expected: int
+) -> None:
+    kv = LmdbKV(tmp_path / "kv", ["a"])
+    kv.commit([("a", b"old", b"1")])
+    found = list(os.statvfs(tmp_path))
+    found[4] = free_blocks
+    monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result(found))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "kv" / "data.mdb").stat().st_size + 100_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="Input/output error") as caught:
+            kv.commit([("a", b"new", bytes(300_000)), ("a", b"old", b"2")])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.errno == expected
+    assert kv.scan("a", b"") == [(b"old", b"1")]
+    kv.commit([("a", b"new", bytes(300_000))])
+    kv.close()
+    again = LmdbKV(tmp_path / "kv", ["a"])
+    assert again.get("a", b"new") == bytes(300_000) and again.get("a", b"old") == b"1"
+    again.close()
 
 
 def test_commits_outlive_the_environment(tmp_path: Path) -> None:

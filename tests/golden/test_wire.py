@@ -127,7 +127,7 @@ REPLIES: list[Reply] = [
     Ok(),
     ErrorReply("QuorumLost", "too few answers"),
     Pong("n1", "node", "0123456789abcdef", 1_700_000_000_000, 12_000),
-    RegState(BALLOT, b"listing", b"state", BALLOT),
+    RegState(BALLOT, b"listing", b"state", BALLOT, True),
     RegAccepted(),
     RegRefused(BALLOT),
     RegStale(9),

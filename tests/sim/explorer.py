@@ -87,6 +87,8 @@ class World:
         self.born: dict[int, int] = {}  # operation -> ballot time when the client began it
         self._collecting = self.dice.choice((0.0, 0.1, 0.3, 0.6)) if DELETE in mood.kinds else 0.0
         self._collectors = [Collector(self).run() for _ in range(self.dice.choice((1, 2)))] if self._collecting else []
+        self._full = random.Random(f"full {seed}")  # dice of their own: other schedules stay what they are
+        self._fullness = self._full.choice((0.0, 0.0, 0.0, 0.3, 0.7))
         self._leave_ghosts()
         self._begin_with(self.dice.choice((0, 0, 1, 2)))
 
@@ -162,6 +164,11 @@ class World:
         op.end, op.result, op.refused = self.now, result, refused
         self.seen["refused" if refused else op.kind] += 1
         self.tell("answered: %s", op)
+
+    def note_never(self, op: Op) -> None:
+        op.end, op.never = self.now, True
+        self.seen["no room"] += 1
+        self.tell("refused for lack of room: %s", op)
 
     def check_refusal(self, op: Op) -> None:
         """What was refused must not be in the newest accepted value: whoever comes next would choose it (INV-3)."""
@@ -256,7 +263,11 @@ class World:
                 again.open = False
                 self._net.append((code, again))
         acceptor, request, answer = self.acceptors[call.node], call.request, partial(self._answer, call)
-        if isinstance(request, RegAccept):
+        if isinstance(request, RegAccept) and acceptor.has_no_room(request, call.data):
+            if call.open:
+                call.actor.met_full = call.actor.met_full or call.machine is call.actor.machine
+                self.fail(call)
+        elif isinstance(request, RegAccept):
             acceptor.accept(request, call.data, answer)
         else:
             acceptor.handle(request, answer)
@@ -297,8 +308,13 @@ class World:
         self._drops = "hold" not in names and dice.random() < 0.5
         hurry = 0 if "still" in names else 3 if "rush" in names else dice.choice((0, 1, 1, 3))
         self._pace = mood.tick + mood.move * hurry
+        self._set_fullness()
         self._net += [(code, what) for due, code, what in self._late if due <= self.now]
         self._late = [one for one in self._late if one[0] > self.now]
+
+    def _set_fullness(self) -> None:
+        for acceptor in self.acceptors.values():
+            acceptor.full = self._full.random() < self._fullness
 
     def _trouble(self, name: str) -> list[int]:
         """The messages that do not get through."""
@@ -380,6 +396,9 @@ class World:
         self.calm = True
         self._blocked, self._paused = frozenset(), None
         self.tell("--- healed")
+        if self.bug == "a lack of room is told too late":  # else what it keeps from ending hides what it spoils
+            self._fullness = 0.0
+            self._set_fullness()
         ending = self.dice.choice(("all is lost", "all arrives", "all goes on"))
         if ending == "all is lost":
             self._net.clear()
@@ -392,6 +411,7 @@ class World:
             self._flush()
         else:
             self.fault("the layout change does not end")
+            return
         for _ in range(CLOSING_STEPS if ending == "all goes on" else 0):
             if all(actor.machine is None for actor in self.actors):
                 break

@@ -26,6 +26,7 @@ class Op:
     end: float = inf
     refused: bool = False
     result: bytes = b""  # the list afterwards; of a delete: before; of a refusal: that which refused
+    never: bool = False  # it has certainly not taken effect, and will not
 
 
 def allows(kind: str, body: bytes) -> bool:
@@ -69,7 +70,7 @@ def check(ops: list[Op]) -> str:
     for op in ops:
         if len(set(op.result)) != len(op.result):
             return f"an operation was applied twice: {op}"
-    return "" if _explained(ops) else "no order of the operations explains the answers"
+    return "" if _explained([op for op in ops if not op.never]) else "no order of the operations explains the answers"
 
 
 def _explained(ops: list[Op]) -> bool:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from random import Random
 from typing import NamedTuple
 
+import msgspec
+
 from objstore.model.clock import ZERO, Ballot
 from objstore.model.records import ABSENT, Value
 from objstore.register import acceptor
@@ -91,6 +93,7 @@ class Acceptor:
         self.held = self.durable = NOTHING
         self._ledger = ledger
         self._lazy = lazy  # commits are steps of their own
+        self.full = False  # its disk
         self._bug = bug
         self._queue: list[tuple[Held, Answer, Reply | None, bytes]] = []
 
@@ -109,7 +112,10 @@ class Acceptor:
                 if granted:
                     fence = request.tag if self._joins(request.tag) else held.fence
                     after = held._replace(state=state, fence=fence)
-                    return self._put(after, answer, *self._report(held, request.with_data))
+                    reply, data = self._report(held, request.with_data)
+                    if self.full and self._bug != "a lack of room is told too late":
+                        reply = msgspec.structs.replace(reply, full=True)
+                    return self._put(after, answer, reply, data)
             case RegAccept():
                 raise AssertionError("accepts carry their data: use `accept`")
         return answer(RegRefused(acceptor.refusal(held.state, held.floor).pack()), b"")
@@ -118,7 +124,15 @@ class Acceptor:
         fences = self._bug != "a joint round fences nothing"
         return fences and acceptor.is_joint(tag) and tag > min(self.held.fence, self.durable.fence)
 
-    def _report(self, held: Held, with_data: bool) -> tuple[Reply, bytes]:
+    def has_no_room(self, request: RegAccept, data: bytes) -> bool:
+        """For a value that takes some, unless it said so when it promised its ballot."""
+        if not self.full or not (request.listing or data):
+            return False
+        if self._bug in ("a full replica refuses what it promised", "a lack of room is told too late"):
+            return True
+        return self.held.state.promised != Ballot.unpack(request.ballot)
+
+    def _report(self, held: Held, with_data: bool) -> tuple[RegState, bytes]:
         accepted, value = held.state.accepted, held.value
         if accepted == ZERO:
             floor = ZERO if self._bug == "an absent register reports no floor" else held.floor

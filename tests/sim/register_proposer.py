@@ -14,7 +14,7 @@ from objstore.register.proposer import Done, ReadRound, Retry, Send, Target, Wri
 from objstore.register.quorum import members
 from objstore.wire.messages import Reply
 from tests.sim import register_history as history
-from tests.sim.register_history import APPEND, EVEN, KEEP, NEW, READ, SETTLE, Op
+from tests.sim.register_history import APPEND, DELETE, EVEN, KEEP, NEW, READ, SETTLE, Op
 
 if TYPE_CHECKING:
     from tests.sim.explorer import World
@@ -54,6 +54,7 @@ class Proposer:
         self.calls: list[Call] = []  # of the machine
         self.began = self.age = 0
         self.with_data = self.settled = False
+        self.met_full = False  # a replica has refused the machine's value for lack of room
         self.avoids: NodeId | None = None  # asked last when reading
 
     @property
@@ -99,6 +100,7 @@ class Proposer:
         assert op is not None
         self.age = 0
         self.calls = []
+        self.met_full = False
         tag, sets = world.views[self.view]
         target = Target(KEY, 0, tag, sets)
         dice = world.dice.random
@@ -129,9 +131,25 @@ class Proposer:
         if outcome is Retry.UNKNOWN or late:
             self._give_up()
             return
+        late_word = world.bug == "a lack of room is told too late" and self.met_full and op.kind == APPEND
+        if outcome is Retry.FULL or (late_word and outcome is Retry.LOST):
+            self._refused_for_room()
+            return
         if world.bug == "a retry with a new id":
             self.op_id = world.dice.randbytes(16)
-        self._start(fresh=op.kind == READ and outcome is not Retry.CONTENDED)
+        self._start(fresh=op.kind == READ and outcome is not Retry.CONTENDED and not self.met_full)
+
+    def _refused_for_room(self) -> None:
+        """Never for what takes none, and then nothing of it is anywhere."""
+        world, op = self.world, self.op
+        assert op is not None
+        if op.kind in (READ, DELETE, SETTLE):
+            world.fault(f"refused for lack of room: {op}")
+        if self.began > op.start:  # what the client sent before may be there
+            self._give_up()
+            return
+        self.op = self.machine = None
+        world.note_never(op)
 
     def _give_up(self) -> None:
         """The client may send the operation again somewhere else, as the same one (a Complete of an upload)."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from objstore.model.clock import Ballot
-from objstore.model.errors import NotFound, Unreachable
+from objstore.model.errors import InsufficientStorage, NotFound, Unreachable
 from objstore.model.ids import NodeId
 from objstore.model.records import Register, encode
 from objstore.placement.topology import Topology
@@ -58,5 +60,48 @@ def test_a_refusal_is_not_told_while_an_earlier_accept_may_still_win() -> None:
         away.clear()
         found = await words(world.registers(4, wall_ms=9_000_000), key)
         assert (b"mine" in found) == done, (done, found)
+
+    run(main, 5)
+
+
+def test_a_read_settles_what_full_replicas_lack() -> None:
+    """A write reached A alone. B and C, which are full, refuse it from a read; a round of its own they let pass."""
+
+    async def main() -> None:
+        world = make_world("ABC", ["ABC"])
+        key = key_of(0)
+        partition = Topology(world.coordinator.now().map).partition_of_register(key)
+        await append(world.registers(1, wall_ms=5), key, b"w")
+        stray = Ballot(10 << 16, 77).pack()
+        world.acceptors.answer(A, m.RegPrepare(partition, 2, key.pack(), stray), b"")
+        begun = encode(Register(b"w x "))
+        world.acceptors.answer(A, m.RegAccept(partition, 2, key.pack(), stray, b"l", begun), b"")
+        world.acceptors.full = {B, C}
+        asked: list[str] = []
+        world.acceptors.before_call = lambda node, request: asked.append(type(request).__name__)
+        world.acceptors.down = {C: None}  # so that A is among those who are asked
+        assert await words(world.registers(3), key) == [b"w", b"x"] and "RegPrepare" in asked
+
+    run(main, 5)
+
+
+def test_a_write_without_room_on_a_majority_is_refused_and_nowhere() -> None:
+    async def main() -> None:
+        world = make_world("ABC", ["ABC"])
+        key = key_of(0)
+        await append(world.registers(1, wall_ms=5), key, b"w")
+        world.acceptors.full = {B, C}
+        with pytest.raises(InsufficientStorage, match="No room for new metadata: B C keep this key and are full"):
+            await append(world.registers(2), key, b"x")
+        for absent in ("", "A", "B", "C"):
+            world.acceptors.down = {NodeId(node): None for node in absent}
+            assert await words(world.registers(4), key) == [b"w"]
+        world.acceptors.down = {}
+        world.acceptors.full = {B}
+        await append(world.registers(5), key, b"y")
+        assert await words(world.registers(6), key) == [b"w", b"y"]
+        world.acceptors.full = {A, B, C}
+        await world.registers(7).change(key, lambda body: Outcome(b"", b""))
+        assert await words(world.registers(8), key) == []
 
     run(main, 5)

@@ -7,6 +7,7 @@ import errno
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -642,6 +643,24 @@ def test_digests_depend_on_what_is_accepted_and_not_on_the_way_there() -> None:
     with_node(check)
 
 
+def test_a_full_disk_is_told_with_the_promise_whose_value_is_taken_then() -> None:
+    """Else a reader could not settle what one replica holds, and what was refused could come to light."""
+
+    async def check(rig: Rig, node: NodeService) -> None:
+        await accept(node, b"a", 1)
+        assert await ask(node, RegPrepare(P, 0, key(b"a"), ballot(2))) == RegState(ballot(1), b"l", b"state1")
+        rig.sim_disk.used = rig.sim_disk.capacity - limits.MIB // 2 + 1
+        rig.clock.now += 1
+        told = await ask(node, RegPrepare(P, 0, key(b"a"), ballot(3)))
+        assert told == RegState(ballot(1), b"l", b"state1", full=True)
+        await accept(node, b"a", 3)
+        with pytest.raises(InsufficientStorage):
+            await ask(node, accepting(b"a", 4))
+        assert await ask(node, RegRead(P, 0, key(b"a"))) == RegState(ballot(3), b"l", b"state3")
+
+    with_node(check)
+
+
 def test_a_full_disk_refuses_new_entries_and_lets_deletes_through() -> None:
     async def check(rig: Rig, node: NodeService) -> None:
         rig.sim_disk.used = rig.sim_disk.capacity - limits.MIB // 2 + 1
@@ -650,7 +669,7 @@ def test_a_full_disk_refuses_new_entries_and_lets_deletes_through() -> None:
         request, payload = installing([b"a"], [1], [b""])
         with pytest.raises(InsufficientStorage):
             await ask(node, request, payload)
-        assert isinstance(await ask(node, RegPrepare(P, 0, key(b"a"), ballot(2))), RegState)
+        assert await ask(node, RegPrepare(P, 0, key(b"a"), ballot(2))) == msgspec.structs.replace(EMPTY, full=True)
         assert await ask(node, accepting(b"a", 2, listing=b"")) == RegAccepted()
 
     with_node(check)

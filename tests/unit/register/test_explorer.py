@@ -17,6 +17,8 @@ PLANTED = [
     "an install is not looked at",
     "a retry with a new id",
     "answers before it is durable",
+    "a full replica refuses what it promised",
+    "a lack of room is told too late",
     pytest.param("a read reports what is not durable", marks=pytest.mark.long),
 ]
 NEEDLES = ["a shortcut after an accept", "a sync does not settle"]  # in a haystack of other trouble

@@ -7,11 +7,13 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import msgspec
+
 from objstore.cluster.port import Entry
 from objstore.engine.registers import Registers
 from objstore.model.clock import ZERO, Ballot
 from objstore.model.cluster import ClusterMap, ErasureCode, Layout, Node, View, decode_map, encode_map
-from objstore.model.errors import Unreachable
+from objstore.model.errors import InsufficientStorage, Unreachable
 from objstore.model.ids import BucketId, NodeId
 from objstore.model.records import RegisterKey, Space, Value
 from objstore.placement.topology import Topology
@@ -49,6 +51,7 @@ class Acceptors:
     show_promises: bool = True
     joint_fences: bool = True
     down: dict[NodeId, None] = field(default_factory=dict)
+    full: set[NodeId] = field(default_factory=set)
     registers: dict[tuple[NodeId, int], dict[bytes, Stored]] = field(default_factory=dict)
     fences: dict[tuple[NodeId, int], int] = field(default_factory=dict)
     floors: dict[tuple[NodeId, int], Ballot] = field(default_factory=dict)
@@ -106,7 +109,13 @@ class Acceptors:
         if isinstance(request, m.RegRead | m.RegPrepare) and acceptor.is_joint(request.tag) and self.joint_fences:
             self.fences[node, request.partition] = request.tag
         held = self.table(node, request.partition).setdefault(request.key, Stored())
-        return self.one(held, self.floor(node, request.partition), request, payload)
+        takes_room = isinstance(request, m.RegAccept) and (request.listing or payload)
+        if takes_room and node in self.full and held.acceptor.promised != Ballot.unpack(request.ballot):
+            raise InsufficientStorage("No room for new metadata")
+        reply, data = self.one(held, self.floor(node, request.partition), request, payload)
+        if isinstance(request, m.RegPrepare) and isinstance(reply, m.RegState) and node in self.full:
+            reply = msgspec.structs.replace(reply, full=True)
+        return reply, data
 
     def floor(self, node: NodeId, partition: int) -> Ballot:
         return self.floors.get((node, partition), ZERO)
