@@ -109,13 +109,17 @@ class DamagedKV(OSError):
         super().__init__(errno.EIO, what)
 
 
-class KV(Protocol):
-    """Ordered tables of byte strings. Reads see every commit that has returned. DamagedKV where it is certain."""
-
-    def get(self, table: str, key: bytes) -> bytes | None: ...
+class Scans(Protocol):
+    """Ordered tables of byte strings, to be read row after row."""
 
     def scan(self, table: str, start: bytes, end: bytes | None = None, *, limit: int | None = None) -> Rows:
         """Pairs with start <= key < end, ascending, at most `limit`. end None: to the table's end."""
+
+
+class KV(Scans, Protocol):
+    """Ordered tables of byte strings. Reads see every commit that has returned. DamagedKV where it is certain."""
+
+    def get(self, table: str, key: bytes) -> bytes | None: ...
 
     def window(
         self, table: str, start: bytes, end: bytes | None = None, *, limit: int | None = None

@@ -36,10 +36,11 @@ from typing import NamedTuple
 
 from objstore.model.errors import Fatal, InsufficientStorage, ObjstoreError, Overloaded, Unavailable
 from objstore.node.journal import Batch, Journal
+from objstore.node.overlaid import Overlaid
 from objstore.node.pace import Pace
 from objstore.node.sync_times import SyncTimes
 from objstore.node.volumes import Volumes
-from objstore.ports import KV, DamagedKV, Write
+from objstore.ports import KV, DamagedKV, Scans, Write
 
 logger = logging.getLogger(__name__)
 
@@ -161,6 +162,17 @@ class GroupCommit:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         done.set_result(None)
         return done
+
+    async def followed(self, *, or_laid_over: bool = True) -> Scans:
+        """The store, with the rows of everything that was submitted before; where these find no room in it, laid over
+        it if that will do: lists go on while a disk is full."""
+        try:
+            await self.flush()
+        except InsufficientStorage:
+            if not or_laid_over:
+                raise
+            return Overlaid(self._kv, dict(self._ahead))
+        return self._kv
 
     @property
     def ahead(self) -> Mapping[tuple[str, bytes], bytes | None]:

@@ -20,7 +20,7 @@ import xxhash
 
 from objstore.model.errors import Corrupt
 from objstore.node.volumes import Extent
-from objstore.ports import KV, Write
+from objstore.ports import KV, Scans, Write
 
 FRAG = "frag"
 PART = "part"
@@ -148,7 +148,7 @@ def strays(kv: KV, is_lost: Callable[[Extent], bool]) -> Iterator[Stray]:
 
 
 def rows_of(
-    kv: KV, table: str, start: bytes = b"", end: bytes | None = None, *, page: int = PAGE
+    kv: Scans, table: str, start: bytes = b"", end: bytes | None = None, *, page: int = PAGE
 ) -> Iterator[tuple[bytes, bytes]]:
     """A range in pages: each page is one moment, the whole is not."""
     while rows := kv.scan(table, start, end, limit=page):

@@ -87,12 +87,15 @@ class Journal:
         make_salt: Callable[[], bytes],
         *,
         file_bytes: int = FILE_BYTES,
+        reserve_bytes: int = 0,
     ) -> None:
+        """`reserve_bytes`: so much of the disk is left to those who give space back."""
         self._disk = disk
         self._cluster_id = cluster_id
         self._node_id = node_id
         self._make_salt = make_salt
         self.file_bytes = file_bytes
+        self._reserve_bytes = reserve_bytes
         self._file: File | None = None  # the newest one
         self._salt = b""
         self._closed = True  # the newest file takes no more batches
@@ -209,9 +212,11 @@ class Journal:
             self._disk.sync_dir(FOLDER)
 
     def _allocate(self, batch: Batch) -> None:
-        """For the batches to come. Whether there is room for them is not this one's concern."""
+        """For the batches to come. Whether there is room for them is not this one's concern; but the index needs some
+        to let go of what is deleted, and would find none where a journal has filled the disk with zeros."""
+        length = min(ALLOCATE_BYTES, self.file_bytes - batch.end, self._disk.space()[0] - self._reserve_bytes)
         try:
-            batch.file.pwrite(_ZEROS[: max(0, min(ALLOCATE_BYTES, self.file_bytes - batch.end))], batch.end)
+            batch.file.pwrite(_ZEROS[: max(0, length)], batch.end)
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise

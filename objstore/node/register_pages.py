@@ -12,7 +12,7 @@ from objstore.model import limits
 from objstore.model.clock import ZERO
 from objstore.node import register_rows as rows
 from objstore.node.index import successor
-from objstore.ports import KV
+from objstore.ports import KV, Scans
 from objstore.register.scan import digest_of
 from objstore.wire.messages import Page, PageAsk, RegPages, RegPull, RegPulled, RegScan, RegScanned
 
@@ -20,7 +20,8 @@ _NO_PAGE = Page(b"")
 _AHEAD = 8  # read that many more rows than asked for, since some do not count
 
 
-def scan_page(kv: KV, request: RegScan) -> RegScanned:
+def scan_page(kv: Scans, values: KV, request: RegScan) -> RegScanned:
+    """`values`: where states that are asked for and long are read."""
     kind = rows.place_of(request.partition, request.bucket + bytes((request.space,)))
     end = kind + request.end if request.end else successor(kind)
     names: list[bytes] = []
@@ -37,7 +38,7 @@ def scan_page(kv: KV, request: RegScan) -> RegScanned:
             return RegScanned(names, bytes(ballots), listings, states, True)
         accepted, listing = row.accepted, row.listing
         if request.with_state:
-            held = rows.complete(kv, row, with_data=False)
+            held = rows.complete(values, row, with_data=False)
             if held.acceptor.accepted == ZERO:
                 continue  # dropped since
             accepted, listing = held.acceptor.accepted.pack(), held.listing
@@ -49,7 +50,7 @@ def scan_page(kv: KV, request: RegScan) -> RegScanned:
     return RegScanned(names, bytes(ballots), listings, states, False)
 
 
-def list_pages(kv: KV, request: RegPages, asks: Sequence[PageAsk | None]) -> list[Page]:
+def list_pages(kv: Scans, request: RegPages, asks: Sequence[PageAsk | None]) -> list[Page]:
     """One page per ask; none for those that are None, and for those behind which the reply would be too long. What
     is held as a whole is the caller's to say."""
     pages: list[Page] = []

@@ -25,7 +25,7 @@ from objstore.node.index import PAGE as PAGE
 from objstore.node.index import rows_of, successor
 from objstore.node.journal_format import Promise, Record, Value, value_length
 from objstore.node.sealed import SealedKV
-from objstore.ports import KV, DamagedKV, Rows, Write
+from objstore.ports import KV, DamagedKV, Rows, Scans, Write
 from objstore.register.acceptor import EMPTY, AcceptorState
 
 REG = "reg"
@@ -167,7 +167,7 @@ class Written(NamedTuple):
     listings: list[bytes]  # [] where nobody needs them
 
 
-def written(kv: KV, start: bytes, end: bytes | None, *, limit: int) -> Written:
+def written(kv: Scans, start: bytes, end: bytes | None, *, limit: int) -> Written:
     """The first registers with start <= place < end of which something was accepted."""
     if len(start) <= CUT and (end is None or len(end) <= CUT):
         found = kv.scan(REG, start, end, limit=limit + _AHEAD)
@@ -185,7 +185,7 @@ def written(kv: KV, start: bytes, end: bytes | None, *, limit: int) -> Written:
     return page
 
 
-def vouched(kv: KV, start: bytes, end: bytes | None, *, limit: int) -> Written:
+def vouched(kv: Scans, start: bytes, end: bytes | None, *, limit: int) -> Written:
     """As `written`, without listings, for nothing but a digest that is compared with one of verified rows."""
     if isinstance(kv, SealedKV) and len(start) <= CUT and (end is None or len(end) <= CUT):
         found = kv.unverified(REG, start, end, limit=limit + _AHEAD)
@@ -317,7 +317,7 @@ def all_rows(kv: KV) -> Iterator[Row]:
         yield unpack(key, raw)
 
 
-def ordered(kv: KV, start: bytes, end: bytes | None, *, page: int = PAGE) -> Iterator[Row]:
+def ordered(kv: Scans, start: bytes, end: bytes | None, *, page: int = PAGE) -> Iterator[Row]:
     """Rows with start <= place < end, in byte order of the places; read `page` at a time."""
     at: bytes | None = start[:CUT]
     stop = end if end is None or len(end) <= CUT else successor(end[:CUT])
@@ -338,7 +338,7 @@ def ordered(kv: KV, start: bytes, end: bytes | None, *, page: int = PAGE) -> Ite
         at = successor(cut)
 
 
-def _group(kv: KV, cut: bytes, start: bytes, end: bytes | None) -> Iterator[Row]:
+def _group(kv: Scans, cut: bytes, start: bytes, end: bytes | None) -> Iterator[Row]:
     """The rows whose places share a cut: each pass finds the next few, so that memory stays small."""
     low = max(start, cut + b"\x00")
     while True:

@@ -221,11 +221,11 @@ class RegisterStore:
         return Ok(), b""
 
     async def scan(self, request: RegScan, payload: Buffer) -> _Answer:
-        await self._commits.flush()
+        followed = await self._commits.followed(or_laid_over=not request.with_state)
         if request.tag < self._fence(request.partition):
             return self._stale(request.partition), b""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(None, scan_page, self._kv, request), b""
+        return await loop.run_in_executor(None, scan_page, followed, self._kv, request), b""
 
     def vouch(self, request: RegPages, payload: Buffer) -> _Answer | None:
         """None: rows have to be read (`pages`)."""
@@ -234,10 +234,10 @@ class RegisterStore:
         return RegPaged([self._vouched(*each) for each in zip(request.asks, self._wholes(request), strict=True)]), b""
 
     async def pages(self, request: RegPages, payload: Buffer) -> _Answer:
-        await self._commits.flush()
+        followed = await self._commits.followed()
         asks = [ask if ask.read and ask.tag >= self._fence(ask.partition) else None for ask in request.asks]
         before = [None] * len(asks) if self._commits.ahead else self._wholes(request)
-        pages = await self._paging.run(list_pages, self._kv, request, asks)
+        pages = await self._paging.run(list_pages, followed, request, asks)
         for i, (ask, then, now) in enumerate(zip(request.asks, before, self._wholes(request), strict=True)):
             if not ask.read:
                 pages[i] = self._vouched(ask, now)

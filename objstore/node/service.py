@@ -102,7 +102,12 @@ async def open_node(
         kv = SealedKV(raw, COUNTED, on_damage=on_damage)
         found = identity.establish(disk, kv, cluster_id, partition_bits, fresh_id)
         records = Journal(
-            disk, cluster_id, found.node_id, lambda: random.bytes(SALT_BYTES), file_bytes=record_file_bytes
+            disk,
+            cluster_id,
+            found.node_id,
+            lambda: random.bytes(SALT_BYTES),
+            file_bytes=record_file_bytes,
+            reserve_bytes=reserve_bytes,
         )
         volumes = Volumes(disk, volume_bytes=volume_bytes)
         commits = GroupCommit(kv, volumes, records, ending, Pace(quick_s, clock.monotonic))

@@ -17,9 +17,12 @@ from objstore.node.journal import files_in, path_of
 from objstore.node.register_rows import REG
 from objstore.node.service import NodeService
 from objstore.wire.messages import (
+    PageAsk,
     RegAccept,
     RegAccepted,
     RegFence,
+    RegPaged,
+    RegPages,
     RegPrepare,
     RegPull,
     RegPulled,
@@ -220,3 +223,35 @@ def test_a_full_index_refuses_what_cannot_wait_and_keeps_what_does(monkeypatch: 
         await node.close()
 
     run(main())
+
+
+def test_lists_go_on_while_the_index_takes_no_rows_and_show_what_waits() -> None:
+    async def test(rig: Rig, node: NodeService) -> None:
+        async def listed() -> list[tuple[bytes, bytes]]:
+            asks = [PageAsk(P, TAG, b"", True, True)]
+            paged = await ask(node, RegPages(BUCKET, Space.OBJECT, b"", 10, asks))
+            scanned = await ask(node, RegScan(P, TAG, BUCKET, Space.OBJECT, b"", b"", 10))
+            assert isinstance(paged, RegPaged) and isinstance(scanned, RegScanned)
+            page = paged.pages[0]
+            wholes.append(page.whole)
+            found = list(zip(scanned.names, scanned.listings, strict=True))
+            assert found == list(zip(page.names, page.listings, strict=True))
+            return found
+
+        wholes: list[bytes] = []
+        for time, name in enumerate((b"a", b"b", b"c"), 1):
+            await accept(node, name, time)
+        await level(node)
+        rig.sim_kv.fail_commit = OSError(errno.ENOSPC, "full")
+        await ask(node, RegPrepare(P, TAG, key(b"b"), ballot(7)))
+        await ask(node, RegAccept(P, TAG, key(b"b"), ballot(7), b"new", b"s"))
+        await accept(node, b"bb", 8)
+        await ask(node, RegPrepare(P, TAG, key(b"d"), ballot(9)))
+        expected = [(b"a", b"l"), (b"b", b"new"), (b"bb", b"l"), (b"c", b"l")]
+        assert await listed() == expected and wholes == [b""], "nobody vouches for rows that wait"
+        with pytest.raises(InsufficientStorage):  # repair wants the states, and can wait
+            await ask(node, RegScan(P, TAG, BUCKET, Space.OBJECT, b"", b"", 10, with_state=True))
+        rig.sim_kv.fail_commit = None
+        assert await listed() == expected and wholes[1]
+
+    with_node(test)

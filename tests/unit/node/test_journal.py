@@ -541,6 +541,17 @@ def test_a_full_disk_stops_compaction_and_it_goes_on_later_without_writing_twice
     run(main())
 
 
+@pytest.mark.parametrize(("free", "grows"), [(4 * MIB, MIB), (2 * MIB + 50_000, 50_000), (MIB, 0)])
+def test_what_is_written_ahead_leaves_the_reserve_to_those_who_give_space_back(free: int, grows: int) -> None:
+    async def test(rig: Rig, node: NodeService) -> None:
+        rig.sim_disk.capacity = rig.sim_disk.used + free
+        before = rig.sim_disk.used
+        assert isinstance(await ask(node, RegPrepare(1, 2, key(b"a"), ballot(1))), RegState)
+        assert abs(rig.sim_disk.used - before - grows) <= 2 * journal.BLOCK_BYTES
+
+    with_node(test, reserve_bytes=2 * MIB)
+
+
 def test_the_journal_counts_in_the_space_of_the_node() -> None:
     async def test(rig: Rig, node: NodeService) -> None:
         before = node.stats().free_bytes
