@@ -46,7 +46,7 @@ _CATALOGUE = (
     Metric("objstore_oldest_damage_seconds", "gauge", OBSERVERS, (), "For so long there has been something to repair."),
     Metric("objstore_node_up", "gauge", OBSERVERS, ("node",), "1 if the node answers."),
     Metric("objstore_node_capacity_bytes", "gauge", OBSERVERS, ("node",), "What the node may hold."),
-    Metric("objstore_node_used_bytes", "gauge", OBSERVERS, ("node",), "What the node holds."),
+    Metric("objstore_node_used_bytes", "gauge", OBSERVERS, ("node",), "What the node holds, its index included."),
     Metric(
         "objstore_clock_skew_seconds", "gauge", OBSERVERS, ("node",), "The node's clock minus the median of all clocks."
     ),

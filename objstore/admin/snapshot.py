@@ -116,7 +116,7 @@ def _node(node: Node, lease: NodeLease | None, seen: Observation) -> NodeStatus:
         id=node.id,
         state=_node_state(node, lease, seen),
         zone=node.zone,
-        used_bytes=lease.used_bytes if lease else None,
+        used_bytes=lease.held_bytes if lease else None,
         capacity_bytes=lease.capacity_bytes if lease else node.capacity_bytes,
         address=lease.address if lease else "",
         missing=surveyed.missing if surveyed else None,

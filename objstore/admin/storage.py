@@ -42,7 +42,7 @@ def full_reasons(nodes: Sequence[NodeStatus], leases: Mapping[NodeId, NodeLease]
 
 
 def _used(lease: NodeLease) -> str:
-    return f"{figures.size(lease.used_bytes)} used, {figures.size(lease.free_bytes)} free"
+    return f"{figures.size(lease.held_bytes)} used, {figures.size(lease.free_bytes)} free"
 
 
 def damage_reasons(
@@ -90,12 +90,13 @@ def space_left(nodes: Sequence[NodeStatus], leases: Mapping[NodeId, NodeLease], 
     """Of what clients can still store whole; None where a node does not say, or where no node is left for a shard."""
     members = [leases.get(NodeId(node.id)) for node in nodes if node.state not in ("out", "spare")]
     used = sum(node.used_bytes or 0 for node in nodes)
+    shards = sum(lease.used_bytes for node in nodes if (lease := leases.get(NodeId(node.id))))
     raw = sum(node.capacity_bytes for node in nodes if node.state not in ("out", "spare"))
     rooms = [lease.used_bytes + lease.room_bytes for lease in members if lease and lease.room_bytes is not None]
     if len(rooms) < len(members):
         return SpaceLeft(used, raw)
     rooms.sort(reverse=True)
-    stored = used * code.k // code.shards
+    stored = shards * code.k // code.shards
     left, one_lost = (max(0, usable(some, code) - stored) for some in (rooms, rooms[1:]))
     return SpaceLeft(used, raw, left, one_lost if len(rooms) > code.shards else None)
 

@@ -77,7 +77,7 @@ def list_nodes(seen: Outlook, alive: Collection[NodeId]) -> list[NodeRow]:
                 zone=node.zone,
                 capacity_bytes=lease.capacity_bytes if lease is not None else node.capacity_bytes,
                 weight_bytes=node.capacity_bytes if slots[node.id] else None,
-                used_bytes=lease.used_bytes if lease is not None else None,
+                used_bytes=lease.held_bytes if lease is not None else None,
                 share=slots[node.id] / total,
                 fragments=held.fragments if held is not None and node.id in alive else None,
                 left=held.needed

@@ -86,7 +86,7 @@ class Registers:
         given such ids up here. above: ballots will be above this time.
 
         Raises what `change` raised (at a chosen value), InsufficientStorage when the replicas are full, or
-        QuorumLost: then it may or may not have happened.
+        QuorumLost: then it may or may not have happened. (So it may after an InsufficientStorage that says so.)
         """
         op = op or self._random.bytes(16)
         self._ballots.observe(Ballot(max(above, born or 0), 0))
@@ -282,6 +282,8 @@ class Registers:
             ending.cancel()
             self._usual_s[kind] += _LEARNING * (loop.time() - began - usual_s)
         if machine.outcome is Retry.LOST and full is not None:
+            if isinstance(machine, WriteRound) and machine.accept_sent:
+                raise InsufficientStorage(f"It is not known whether this write happened. {full}")
             raise full
         return machine.outcome if machine.outcome is not None else Retry.LOST
 

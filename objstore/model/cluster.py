@@ -128,7 +128,7 @@ class NodeLease(msgspec.Struct, frozen=True):
     zone: str
     address: str  # host:port of its RPC
     capacity_bytes: int
-    used_bytes: int
+    used_bytes: int  # of shards
     free_bytes: int
     started_ms: int
     version: str
@@ -143,6 +143,11 @@ class NodeLease(msgspec.Struct, frozen=True):
     damaged_ms: int = 0  # when the last of them was found; 0 = none was
     scrub: ScrubReport = ScrubReport()
     sync_ms: int = 0  # what making a write durable usually took in the last minute; 0: too few to tell
+
+    @property
+    def held_bytes(self) -> int:
+        """What people call used: small objects are in the index."""
+        return self.used_bytes + self.index_used_bytes
 
     @property
     def has_former_life(self) -> bool:

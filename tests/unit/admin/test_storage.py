@@ -148,6 +148,13 @@ def test_where_each_shard_needs_every_node_nothing_is_said_of_a_lost_one() -> No
     assert space_left(nodes, leases, CODE) == SpaceLeft(600, 6000, 240, None)
 
 
+def test_what_is_used_is_the_index_too_and_takes_nothing_of_what_is_left_for_shards() -> None:
+    plain, small = build(with_leases(count=8)), build(with_leases(count=8, index_used_bytes=5 * GIB))
+    assert plain.space is not None and small.space is not None
+    assert small.nodes[0].used_bytes == (plain.nodes[0].used_bytes or 0) + 5 * GIB
+    assert small.space == msgspec.structs.replace(plain.space, used=plain.space.used + 40 * GIB)
+
+
 def test_nodes_that_do_not_say_leave_it_open() -> None:
     status = with_room(None, 5, count=1)
     assert status.space is not None and status.space.left is None
