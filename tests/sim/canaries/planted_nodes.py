@@ -19,13 +19,26 @@ CANARIES = (
         REGISTERS,
         (
             Edit(
-                'return Later(done, (self._report(request.partition, held), held.data if request.with_data else b""))',
-                'return self._report(request.partition, held), held.data if request.with_data else b""',
+                'return Later(done, (report, held.data if request.with_data else b""))',
+                'return report, held.data if request.with_data else b""',
             ),
         ),
         "ambush counters",
         "INV-2: a promise is told before it is durable",
         limit=1500,
+    ),
+    Canary(
+        "a promised value refused",
+        REGISTERS,
+        (
+            Edit(
+                "(request.listing or payload) and held.acceptor.promised != state.accepted",
+                "request.listing or payload",
+            ),
+        ),
+        "pytest tests/unit/node/test_registers.py",
+        "a full disk refuses the value that settles what another replica holds, and reads fail",
+        limit=1,
     ),
     Canary(
         "accept before the disk",
