@@ -25,14 +25,14 @@ import lmdb
 
 from objstore.adapters.disk import make_folder, sync_folder
 from objstore.model.errors import Fatal
-from objstore.model.limits import GIB
+from objstore.model.limits import GIB, MIB
 from objstore.ports import DamagedKV, Rows, Write
 
 KEY_BYTES_MAX = 511  # compiled into LMDB
 MAP_BYTES_MAX = 64 * GIB
 MAP_BYTES_MIN = GIB
 _READERS_MAX = 256
-_NO_ROOM_BYTES = 16 << 20  # so little is left: some 250 KiB are written at a time, and others may just have freed some
+_NO_ROOM_BYTES = 16 * MIB  # so little is left: some 250 KiB are written at a time, and others may just have freed some
 _BATCH_MIN, _BATCH_MAX = 16, 128  # rows of a scan taken at a time: a loop over each would cost more than to read it
 
 _FORMAT_AT = 16  # magic and version in a meta page, after the header that every page has

@@ -150,7 +150,7 @@ def _fields(cluster: _Cluster, info: BucketInfo) -> dict[str, Any]:
         "owner": info.owner,
         "versioning": info.versioning or "never",
         "configured": sorted(info.config),
-        "usage": dict(msgspec.structs.asdict(use)) if use is not None else None,
+        "usage": msgspec.structs.asdict(use) if use is not None else None,
         "usage_age_s": cluster.age_s,
         "quota": {"bytes": quota.bytes or None, "objects": quota.objects or None} if quota is not None else None,
         "full": use is not None and is_full(BucketUse("", "", use, quota)),

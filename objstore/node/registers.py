@@ -160,7 +160,7 @@ class RegisterStore:
             self._raise_fence([request.partition], request.tag)
         done = self._put(request.partition, request.tag, [(place, held, held._replace(acceptor=state))])
         report = self._report(request.partition, held)
-        if self._space.has_no_room_for_register():
+        if not self._space.has_room_for_register():
             report = msgspec.structs.replace(report, full=True)
         return Later(done, (report, held.data if request.with_data else b""))
 

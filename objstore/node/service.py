@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -101,8 +102,8 @@ async def open_node(
     def recover() -> Parts:
         kv = SealedKV(raw, COUNTED, on_damage=on_damage)
         found = identity.establish(disk, kv, cluster_id, partition_bits, fresh_id)
-        salt, size = (lambda: random.bytes(SALT_BYTES)), record_file_bytes
-        records = Journal(disk, cluster_id, found.node_id, salt, file_bytes=size, reserve_bytes=reserve_bytes)
+        begun = partial(Journal, file_bytes=record_file_bytes, reserve_bytes=reserve_bytes)
+        records = begun(disk, cluster_id, found.node_id, partial(random.bytes, SALT_BYTES))
         volumes = Volumes(disk, volume_bytes=volume_bytes)
         commits = GroupCommit(kv, volumes, records, ending, Pace(quick_s, clock.monotonic))
         room = Room(capacity_bytes, reserve_bytes, thresholds or Thresholds())

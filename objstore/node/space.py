@@ -150,11 +150,11 @@ class Space:
                 f"{limit:.0%} on{self._index_note()}. Delete objects or add nodes."
             )
 
-    def has_no_room_for_register(self) -> bool:
-        return self.free_bytes() < self.reserve_bytes // 2 or self._index.share >= 1 - INDEX_RESERVE / 2
+    def has_room_for_register(self) -> bool:
+        return self.free_bytes() >= self.reserve_bytes // 2 and self._index.share < 1 - INDEX_RESERVE / 2
 
     def need_for_register(self) -> None:
-        if not self.has_no_room_for_register():
+        if self.has_room_for_register():
             return
         free = self.free_bytes()
         if free < self.reserve_bytes // 2:

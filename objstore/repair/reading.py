@@ -123,9 +123,9 @@ async def _scan(
             raise StaleEpoch(f"partition {partition} is fenced at {reply.tag}")
         if not isinstance(reply, RegScanned):
             raise ObjstoreError(f"node {node} answered a scan with {type(reply).__name__}")
-        states = zip(reply.names, reply.states, strict=True)
-        found = [StateOf(prefix + name, reply.ballots[16 * i :][:16], state) for i, (name, state) in enumerate(states)]
-        yield [one for one in found if one.key in wanted]
+        ballots, states = reply.ballots, reply.states
+        keys = [prefix + name for name in reply.names]
+        yield [StateOf(key, ballots[16 * i : 16 * i + 16], states[i]) for i, key in enumerate(keys) if key in wanted]
         if not reply.more or not reply.names:
             return
         start = reply.names[-1] + b"\x00"

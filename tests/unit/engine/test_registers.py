@@ -9,14 +9,23 @@ import pytest
 from objstore.model.clock import Ballot
 from objstore.model.errors import InsufficientStorage, NotFound, Unreachable
 from objstore.model.ids import NodeId
-from objstore.model.records import Register, encode
+from objstore.model.records import Register, RegisterKey, encode
 from objstore.placement.topology import Topology
 from objstore.register.change import Outcome
 from objstore.wire import messages as m
 from tests.sim.loop import run
-from tests.unit.repair.acceptors import append, key_of, make_world, words
+from tests.unit.repair.acceptors import World, append, key_of, make_world, words
 
 A, B, C = map(NodeId, "ABC")
+
+
+def reach_a_alone(world: World, key: RegisterKey, partition: int, promised: tuple[NodeId, ...]) -> None:
+    """A write appends "x", and its value arrives nowhere else."""
+    stray = Ballot(10 << 16, 77).pack()
+    for node in promised:
+        world.acceptors.answer(node, m.RegPrepare(partition, 2, key.pack(), stray), b"")
+    value = encode(Register(b"w x "))
+    world.acceptors.answer(A, m.RegAccept(partition, 2, key.pack(), stray, b"l", value), b"")
 
 
 def test_a_refusal_is_not_told_while_an_earlier_accept_may_still_win() -> None:
@@ -30,11 +39,7 @@ def test_a_refusal_is_not_told_while_an_earlier_accept_may_still_win() -> None:
         key = key_of(0)
         partition = Topology(world.coordinator.now().map).partition_of_register(key)
         await append(world.registers(1, wall_ms=5), key, b"w")
-        stray = Ballot(10 << 16, 77).pack()
-        for node in (A, B):
-            world.acceptors.answer(node, m.RegPrepare(partition, 2, key.pack(), stray), b"")
-        adopted = encode(Register(b"w x "))
-        world.acceptors.answer(A, m.RegAccept(partition, 2, key.pack(), stray, b"l", adopted), b"")
+        reach_a_alone(world, key, partition, promised=(A, B))
         away = [C]
 
         def before(node: NodeId, request: m.Request) -> None:
@@ -72,10 +77,7 @@ def test_a_read_settles_what_full_replicas_lack() -> None:
         key = key_of(0)
         partition = Topology(world.coordinator.now().map).partition_of_register(key)
         await append(world.registers(1, wall_ms=5), key, b"w")
-        stray = Ballot(10 << 16, 77).pack()
-        world.acceptors.answer(A, m.RegPrepare(partition, 2, key.pack(), stray), b"")
-        begun = encode(Register(b"w x "))
-        world.acceptors.answer(A, m.RegAccept(partition, 2, key.pack(), stray, b"l", begun), b"")
+        reach_a_alone(world, key, partition, promised=(A,))
         world.acceptors.full = {B, C}
         asked: list[str] = []
         world.acceptors.before_call = lambda node, request: asked.append(type(request).__name__)
